@@ -1,0 +1,1 @@
+"""Comptroller, composed: command line, application, simulated provider."""

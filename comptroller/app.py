@@ -1,0 +1,188 @@
+"""The application: both planes over one engine, one database and one clock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from litestar import Litestar, Response, get
+from litestar.exceptions import HTTPException
+from litestar.types import ControllerRouterHandler
+
+from comptroller.settings import Settings
+from controlplane.clock import Clock, SystemClock
+from controlplane.db import Database
+from controlplane.events import Events
+from controlplane.ids import IdSource
+from controlplane.keys.secret import load_or_create_pepper
+from controlplane.ledger.recorder import Recorder
+from controlplane.limits.state import LimitState, read_limit_states
+from controlplane.migrations import upgrade
+from controlplane.pricing.sheet import PriceOverride, compile_sheet
+from controlplane.routes import ControlPlane
+from core_rs import Engine, PriceSheet
+from proxy.errors import Problem
+from proxy.routes import Proxy
+from proxy.routing import UpstreamEntry, UpstreamsFile, make_catalogue, read_upstreams
+from proxy.upstream import UpstreamPool, UpstreamSettings
+
+Plane = Literal["all", "proxy", "control"]
+
+
+class Comptroller:
+    """One process of the product, put together."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        plane: Plane = "all",
+        clock: Clock | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.ids = IdSource(self.clock)
+        self.engine = Engine()
+        self.events = Events()
+        self.database = Database(settings.database_url)
+        self.recorder = Recorder(
+            self.database,
+            queue_max=settings.control.records_queue_max,
+            acknowledge=self._acknowledge,
+        )
+        self.is_ready = False
+        self._plane = plane
+        pepper = load_or_create_pepper(settings.control.data_dir)
+        upstreams = _read_file(settings)
+        sheet = PriceSheet(compile_sheet(_overrides(upstreams)).json)
+        self.proxy = Proxy(
+            engine=self.engine,
+            catalogue=make_catalogue(upstreams, sheet, _make_pool, environment),
+            recorder=self.recorder,
+            database=self.database,
+            events=self.events,
+            clock=self.clock,
+            ids=self.ids,
+            pepper=pepper,
+            settings=settings.proxy,
+            control_settings=settings.control,
+        )
+        self.control = ControlPlane(
+            settings=settings.control,
+            clock=self.clock,
+            ids=self.ids,
+            database=self.database,
+            events=self.events,
+            pepper=pepper,
+            limit_states=self._limit_states,
+        )
+
+    def routes(self) -> list[ControllerRouterHandler]:
+        """List the routes of the planes this process serves."""
+        routes: list[ControllerRouterHandler] = [livez, self._readyz()]
+        if self._plane in {"all", "proxy"}:
+            routes += self.proxy.routes()
+        if self._plane in {"all", "control"}:
+            routes += self.control.routes
+        return routes
+
+    async def start(self) -> None:
+        """Bring the database up to date, load policy, begin to serve."""
+        await upgrade(self.settings.database_url)
+        self.recorder.start()
+        await self.proxy.start()
+        await self.control.start()
+        self.is_ready = True
+
+    async def stop(self) -> None:
+        """Finish what is written, close what is open."""
+        self.is_ready = False
+        await self.control.stop()
+        await self.proxy.stop()
+        await self.recorder.stop()
+        await self.database.aclose()
+
+    def _acknowledge(self, organization_id: Any, seq: int) -> None:
+        self.engine.booked_through(self.engine.organization_index(str(organization_id)), seq)
+
+    def _limit_states(self, organization_id: Any) -> dict[str, LimitState]:
+        states = self.engine.limit_states(
+            str(organization_id), self.clock.wall_ns(), self.clock.mono_ns()
+        )
+        return read_limit_states(states, self.clock.wall_ns())
+
+    def _readyz(self) -> ControllerRouterHandler:
+        @get("/readyz", sync_to_thread=False)
+        def readyz() -> Response[dict[str, str]]:
+            if self.is_ready:
+                return Response({"status": "ready"})
+            return Response({"status": "starting"}, status_code=503)
+
+        return readyz
+
+
+@get("/livez", sync_to_thread=False)
+def livez() -> dict[str, str]:
+    """Say that the process runs."""
+    return {"status": "alive"}
+
+
+def create_app(settings: Settings, *, plane: Plane = "all", clock: Clock | None = None) -> Litestar:
+    """Make the application; the object behind it is `app.state.comptroller`."""
+    comptroller = Comptroller(settings, plane=plane, clock=clock)
+    app = Litestar(
+        route_handlers=comptroller.routes(),
+        on_startup=[comptroller.start],
+        on_shutdown=[comptroller.stop],
+        exception_handlers={HTTPException: _answer_http_error},
+        openapi_config=None,
+        logging_config=None,
+    )
+    app.state.comptroller = comptroller
+    return app
+
+
+def create_app_from_environment() -> Litestar:
+    """Make the application for a server process that is told everything by its environment."""
+    plane = os.environ.get("COMPTROLLER_PLANE", "all")
+    if plane not in {"all", "proxy", "control"}:
+        raise ValueError(f"COMPTROLLER_PLANE={plane!r} must be all, proxy or control")
+    return create_app(Settings.from_environment(os.environ), plane=plane)  # type: ignore[arg-type]
+
+
+def _answer_http_error(_request: object, error: HTTPException) -> Response[bytes]:
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "invalid_value")
+    problem = Problem(error.status_code, code, error.detail or "There is nothing here.")
+    return Response(
+        problem.body(),
+        status_code=error.status_code,
+        media_type="application/json",
+        headers={"x-should-retry": "false"},
+    )
+
+
+def _read_file(settings: Settings) -> UpstreamsFile:
+    path = settings.proxy.upstreams_file
+    return UpstreamsFile([]) if path is None else read_upstreams(path.read_bytes())
+
+
+def _overrides(file: UpstreamsFile) -> list[PriceOverride]:
+    return [
+        PriceOverride(
+            provider=upstream.provider,
+            model=model.upstream_model or model.name,
+            **{key: value for key, value in msgspec.structs.asdict(model.price).items() if value},
+        )
+        for upstream in file.upstreams
+        for model in upstream.models
+        if model.price is not None
+    ]
+
+
+def _make_pool(upstream: UpstreamEntry) -> UpstreamPool:
+    settings = UpstreamSettings(private_allowed=tuple(upstream.private_addresses))
+    return UpstreamPool(upstream.base_url, settings=settings)

@@ -1,0 +1,141 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+import msgspec
+
+from comptroller.app import Plane
+from comptroller.demo import demo_provider, demo_secrets, greeting
+from comptroller.founding import found
+from comptroller.server import serve as serve_application
+from comptroller.settings import Settings, settings_page
+from comptroller.simulator.cli import simulate_provider
+from controlplane.errors import ControlPlaneError, UserFault
+from controlplane.settings import SettingsError
+
+READY_POLL_S = 0.1
+READY_TIMEOUT_S = 120
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="comptroller")
+def main() -> None:
+    """Comptroller: hard spend limits for AI traffic, live spend, and proof."""
+
+
+@main.command()
+@click.option(
+    "--plane",
+    type=click.Choice(["all", "proxy", "control"]),
+    default="all",
+    show_default=True,
+    help="Which planes this process serves.",
+)
+@click.option("--demo", is_flag=True, help="With a simulated provider and a demo organization.")
+def serve(plane: Plane, *, demo: bool) -> None:
+    """Serve the proxy and the GraphQL API; settings come from COMPTROLLER_* variables."""
+    settings = _settings()
+    settings.control.data_dir.mkdir(parents=True, exist_ok=True)
+    os.environ["COMPTROLLER_PLANE"] = plane
+    with ExitStack() as companions:
+        ready_text = f"Comptroller is ready at {_address(settings)}"
+        if demo:
+            upstreams = companions.enter_context(demo_provider(settings))
+            os.environ["COMPTROLLER_UPSTREAMS_FILE"] = str(upstreams)
+            ready_text = greeting(settings, demo_secrets(settings))
+        _when_ready(settings, lambda: click.echo(ready_text))
+        serve_application(settings.server)
+
+
+@main.command()
+@click.option("--email", required=True, help="E-mail address of the first admin.")
+@click.option("--slug", default="main", show_default=True, help="Short name in addresses.")
+@click.option("--name", default="Main", show_default=True, help="Name of the organization.")
+@click.option("--currency", default="USD", show_default=True, help="ISO 4217 code.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def init(email: str, slug: str, name: str, currency: str, *, as_json: bool) -> None:
+    """Set up the database with an operator, a first organization and its admin."""
+    settings = _settings()
+    try:
+        founded = asyncio.run(found(settings, email=email, slug=slug, name=name, currency=currency))
+    except UserFault as fault:
+        raise click.ClickException(f"{'.'.join(fault.field)}: {fault.message}") from fault
+    except ControlPlaneError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(msgspec.json.encode(founded))
+        return
+    click.echo(
+        f"Organization {slug} is set up. These tokens are shown once:\n"
+        f"  operator  {founded.operator_token}\n"
+        f"  admin     {founded.admin_token}\n"
+        "Now run: comptroller serve"
+    )
+
+
+@main.command(name="export-schema")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write; else printed.")
+def export_schema(output: Path | None) -> None:
+    """Print the GraphQL schema."""
+    from controlplane.api.schema import printed_schema  # noqa: PLC0415 - takes a second to build
+
+    _write(printed_schema(), output)
+
+
+@main.command(name="export-settings")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write; else printed.")
+def export_settings(output: Path | None) -> None:
+    """Print the reference page of all settings."""
+    _write(settings_page(), output)
+
+
+main.add_command(simulate_provider)
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text)
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_environment(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _address(settings: Settings) -> str:
+    return f"http://{settings.server.host}:{settings.server.port}"
+
+
+def _when_ready(settings: Settings, tell: Callable[[], None]) -> None:
+    """Tell once the server answers that it is ready."""
+
+    def wait() -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(f"{_address(settings)}/readyz", timeout=5):  # noqa: S310
+                    tell()
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(READY_POLL_S)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""One chat completion: what is accepted, what is billed, and which fault spoils it."""
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from comptroller.simulator.answers import ChatShapes, error_body, usage
+from comptroller.simulator.billing import Bill, Line
+from comptroller.simulator.exchange import Exchange
+from comptroller.simulator.faults import STATUS_OF, Fault, FaultRule, FaultRules
+from comptroller.simulator.generation import Choice, plan_choices
+from comptroller.simulator.models import Catalogue, Model
+from comptroller.simulator.requests import BadRequest, ChatRequest, read_chat_request
+from comptroller.simulator.settings import SimulatorSettings
+from comptroller.simulator.tokens import count_prompt
+from comptroller.simulator.words import single_token_words, wide_words
+
+ABSURD_TOKENS = 10**15
+REQUEST_ID_CHARS_MAX = 256
+# Faults that answer without generating anything; billed only where the rule says so.
+REFUSALS = frozenset({*STATUS_OF, Fault.STATUS, Fault.RESET_BEFORE_HEAD})
+
+
+@dataclass(slots=True)
+class Job:
+    """Everything that is known about one answer once its request is accepted."""
+
+    exchange: Exchange
+    request: ChatRequest
+    choices: tuple[Choice, ...]
+    shapes: ChatShapes
+    bill: Bill
+    line: Line
+    settings: SimulatorSettings
+    pace: int
+    latency_ms: int
+    rule: FaultRule | None
+
+    @property
+    def rounds(self) -> int:
+        """Steps of generation: each gives every choice that is not finished its next piece."""
+        return max(len(choice.pieces) for choice in self.choices)
+
+    def has(self, *faults: Fault) -> bool:
+        """Whether this answer is spoiled in one of these ways."""
+        return self.rule is not None and self.rule.fault in faults
+
+    def generate(self, first: int, end: int) -> None:
+        """Book the pieces of rounds `first` to `end`, the last not included."""
+        tokens = sum(piece.tokens for choice in self.choices for piece in choice.pieces[first:end])
+        self.bill.generated(self.line, tokens)
+
+    def usage(self) -> dict[str, Any] | None:
+        """Write the usage that the answer shows; only the bill is always true."""
+        if self.has(Fault.MISSING_USAGE):
+            return None
+        if self.has(Fault.NEGATIVE_USAGE):
+            return usage(-1, -1)
+        if self.has(Fault.ABSURD_USAGE):
+            return usage(self.line.prompt_tokens, ABSURD_TOKENS)
+        return usage(self.line.prompt_tokens, self.line.completion_tokens)
+
+    def answer_headers(self, content_type: str) -> dict[str, str]:
+        """Write the headers of the answer."""
+        if self.has(Fault.WRONG_CONTENT_TYPE):
+            content_type = "text/html; charset=utf-8"
+        return {
+            "content-type": content_type,
+            "x-request-id": self.shapes.completion_id,
+            "openai-processing-ms": "1",
+        }
+
+
+class ChatCompletions:
+    """Accept chat requests and turn each into a job.
+
+    Raises RuntimeError when made with a tokenizer that its words do not fit.
+    """
+
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        bill: Bill,
+        rules: FaultRules,
+        wall_now: Callable[[], datetime],
+    ) -> None:
+        self.catalogue = Catalogue(settings.models)
+        self._settings = settings
+        self._bill = bill
+        self._rules = rules
+        self._wall_now = wall_now
+        self.words = single_token_words()
+        self._wide_words = wide_words()
+        self._accepted = 0
+
+    async def accept(self, exchange: Exchange) -> Job | None:
+        """Check a request and put its prompt on the bill; the job's `bill` is to be closed.
+
+        None: it has been answered, by a fault that bills nothing. Raises BadRequest.
+        """
+        request = read_chat_request(exchange.request.body)
+        model = self._model(request)
+        rule = request.directives.fault or self._rules.take(model.name)
+        if rule is not None:
+            exchange.outcome.fate = f"fault:{rule.fault}"
+        if rule is not None and rule.fault in REFUSALS and not rule.billed:
+            await refuse_by_fault(exchange, rule)
+            return None
+        return self._job(exchange, request, model, rule)
+
+    def _model(self, request: ChatRequest) -> Model:
+        model = self.catalogue.find(request.model)
+        if model is None:
+            message = f"The model `{request.model}` does not exist."
+            raise BadRequest(message, code="model_not_found", param="model", status=404)
+        if (request.output_tokens_max or 0) > model.output_tokens_max:
+            message = f"max_tokens is too large: this model writes {model.output_tokens_max}."
+            raise BadRequest(message, code="invalid_value", param="max_tokens")
+        return model
+
+    def _job(
+        self, exchange: Exchange, request: ChatRequest, model: Model, rule: FaultRule | None
+    ) -> Job:
+        prompt_tokens = count_prompt(request, model.vocabulary)
+        if prompt_tokens > model.context_tokens_max:
+            message = f"This model reads at most {model.context_tokens_max} tokens."
+            raise BadRequest(message, code="context_length_exceeded", param="messages")
+        self._accepted += 1
+        choices = plan_choices(
+            request,
+            model,
+            words=self._vocabulary(rule),
+            length=request.directives.output or self._settings.output,
+            seed=self._seed(request),
+        )
+        shapes = ChatShapes(
+            completion_id=f"chatcmpl-{_identifier(self._accepted)}",
+            model=model.name,
+            created_s=int(self._wall_now().timestamp()),
+            include_usage=request.include_usage,
+        )
+        pace = request.directives.pace
+        return Job(
+            exchange,
+            request,
+            choices,
+            shapes,
+            self._bill,
+            self._bill.open(model, _request_id(exchange), prompt_tokens),
+            self._settings,
+            self._settings.pace if pace is None else pace,
+            self._latency_ms(request, rule),
+            rule,
+        )
+
+    def _seed(self, request: ChatRequest) -> str:
+        if request.seed is not None:
+            return f"{self._settings.seed}/seed/{request.seed}"
+        return f"{self._settings.seed}/request/{self._accepted}"
+
+    def _vocabulary(self, rule: FaultRule | None) -> Sequence[str]:
+        is_wide = rule is not None and rule.fault is Fault.SPLIT_UTF8
+        return self._wide_words if is_wide else self.words
+
+    def _latency_ms(self, request: ChatRequest, rule: FaultRule | None) -> int:
+        asked_ms = request.directives.latency_ms
+        latency_ms = self._settings.latency_ms if asked_ms is None else asked_ms
+        is_slow = rule is not None and rule.fault is Fault.LATENCY
+        return latency_ms + (rule.delay_ms if rule is not None and is_slow else 0)
+
+
+async def refuse_by_fault(exchange: Exchange, rule: FaultRule) -> None:
+    """Answer with an error status or a redirect, or reset before the first byte."""
+    if rule.fault is Fault.RESET_BEFORE_HEAD:
+        await exchange.reset()
+        return
+    status = STATUS_OF.get(rule.fault, rule.status)
+    headers = {"location": rule.location} if rule.fault is Fault.REDIRECT else {}
+    retry_after_s = rule.retry_after_s
+    if retry_after_s is None and rule.fault is Fault.RATE_LIMITED:
+        retry_after_s = 1
+    if retry_after_s is not None:
+        headers["retry-after"] = str(retry_after_s)
+    message = f"The simulator was asked for the fault {rule.fault}."
+    await exchange.answer(status, error_body(status, message, str(rule.fault)), headers)
+
+
+def _request_id(exchange: Exchange) -> str | None:
+    found = exchange.request.header("x-client-request-id")
+    return None if found is None else found[:REQUEST_ID_CHARS_MAX]
+
+
+def _identifier(number: int) -> str:
+    """Write a number like the identifiers of the real API, which clients must not parse."""
+    return base64.b32encode(number.to_bytes(10, "big")).decode().lower()

@@ -1,0 +1,1 @@
+"""Access tokens: how people and programs authenticate to the control plane."""

@@ -1,0 +1,100 @@
+"""How failures are told: what a caller can mend in the payload, the rest as masked faults."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import TypeVar
+
+import strawberry
+import structlog
+from graphql import GraphQLError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm.exc import StaleDataError
+
+from controlplane.api.request import Info
+from controlplane.context import Work
+from controlplane.errors import Conflict, NotFound, NotPermitted, UserFault
+
+T = TypeVar("T")
+
+_LOG = structlog.get_logger("controlplane.api")
+
+
+class ErrorCode(StrEnum):
+    """The machine's part of a failure that the caller can mend."""
+
+    NOT_FOUND = "NOT_FOUND"
+    INVALID = "INVALID"
+    CONFLICT = "CONFLICT"
+    STALE_VERSION = "STALE_VERSION"
+    IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
+
+
+strawberry.enum(
+    ErrorCode, name="ErrorCode", description="The machine's part of a failure you can mend."
+)
+
+
+@strawberry.interface(description="A failure you can mend; nothing was changed.")
+class UserError:
+    """A failure that the caller can mend."""
+
+    code: ErrorCode = strawberry.field(description="What went wrong, for programs.")
+    message: str = strawberry.field(description="What went wrong, for people.")
+    field: list[str] | None = strawberry.field(description="Path into `input`; null: no field.")
+
+
+@strawberry.type(description="The input cannot be used, or not in the state things are in.")
+class InputError(UserError):
+    """A failure without further data."""
+
+
+async def attempt(
+    info: Info, change: Callable[[Work], Awaitable[T]]
+) -> tuple[T | None, list[UserError]]:
+    """Make a change in one transaction and publish it, or say what the caller can mend.
+
+    Raises what the caller cannot mend; nothing is changed then either.
+    """
+    try:
+        async with info.context.work() as work:
+            return await change(work), []
+    except UserFault as fault:
+        return None, [user_error(fault)]
+    except (IntegrityError, StaleDataError):
+        _LOG.info("write_conflict", request_id=info.context.request_id, exc_info=True)
+        return None, [user_error(Conflict("It was changed at the same time; try again."))]
+
+
+def user_error(fault: UserFault) -> UserError:
+    """Show a failure of a service in a payload."""
+    return InputError(
+        code=ErrorCode(fault.code), message=fault.message, field=list(fault.field) or None
+    )
+
+
+def masked(error: GraphQLError, request_id: str) -> GraphQLError:
+    """Turn an error into what a caller may see; what is unexpected is logged and hidden."""
+    original = error.original_error
+    if original is None or isinstance(original, GraphQLError):
+        code = (error.extensions or {}).get("code", "BAD_USER_INPUT")
+        return _fault(error, error.message, code, request_id)
+    if isinstance(original, NotPermitted):
+        return _fault(error, str(original), "FORBIDDEN", request_id)
+    if isinstance(original, UserFault):
+        code = "NOT_FOUND" if isinstance(original, NotFound) else "BAD_USER_INPUT"
+        return _fault(error, original.message, code, request_id)
+    _LOG.error("api_error", request_id=request_id, path=error.path, exc_info=original)
+    return _fault(error, "Something went wrong here.", "INTERNAL", request_id)
+
+
+def _fault(error: GraphQLError, message: str, code: str, request_id: str) -> GraphQLError:
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        extensions={"code": code, "requestId": request_id},
+    )

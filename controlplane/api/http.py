@@ -1,0 +1,132 @@
+"""What the API accepts over HTTP, and how it says no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+from litestar.types import Receive, Send
+
+BODY_BYTES_MAX = 1 << 20
+GRAPHQL_JSON = "application/graphql-response+json"
+JSON = "application/json"
+
+_RANGES = {
+    GRAPHQL_JSON: GRAPHQL_JSON,
+    JSON: JSON,
+    "application/*": GRAPHQL_JSON,
+    "*/*": GRAPHQL_JSON,
+}
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    media_type: str
+    body: bytes
+    headers: Headers = ()
+
+
+class Refused(Exception):
+    """The request is answered before any document is executed."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Headers = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+    def answer(self, request_id: str) -> Answer:
+        """Make the answer."""
+        extensions = {"code": self.code, "requestId": request_id}
+        body = {"errors": [{"message": self.message, "extensions": extensions}]}
+        return Answer(self.status, GRAPHQL_JSON, msgspec.json.encode(body), self.headers)
+
+
+def check_request(method: str, headers: Mapping[str, str]) -> None:
+    """Let pass only POST of uncompressed JSON of a bearable size.
+
+    Raises `Refused`.
+    """
+    if method != "POST":
+        raise Refused(405, "BAD_USER_INPUT", "Use POST.", (("allow", "POST"),))
+    content_type, _, parameters = headers.get("content-type", "").partition(";")
+    charset = parameters.replace(" ", "").lower()
+    if content_type.strip().lower() != JSON or charset not in {"", "charset=utf-8"}:
+        raise Refused(415, "BAD_USER_INPUT", "Send application/json in UTF-8.")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(415, "BAD_USER_INPUT", "Send the body uncompressed.")
+
+
+def media_type_for(accept: str | None) -> str:
+    """Choose the media type of the answer by the client's preference.
+
+    Raises `Refused` when the client accepts neither.
+    """
+    wanted = [_range_and_weight(each) for each in (accept or "*/*").split(",")]
+    usable = [(weight, name) for name, weight in wanted if weight > 0 and name in _RANGES]
+    if not usable:
+        raise Refused(406, "BAD_USER_INPUT", f"Accept {GRAPHQL_JSON} or {JSON}.")
+    best = max(weight for weight, _ in usable)
+    return next(_RANGES[name] for weight, name in usable if weight == best)
+
+
+def bearer_of(headers: Mapping[str, str]) -> str | None:
+    """Read the token of the Authorization header; None when there is none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+async def read_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
+    """Read the body, at most `BODY_BYTES_MAX` of it.
+
+    Raises `Refused`, before reading when the size is declared.
+    """
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared[:20]) > BODY_BYTES_MAX:
+        raise _too_large()
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refused(400, "BAD_USER_INPUT", "The request ended early.")
+        size += len(message["body"])
+        if size > BODY_BYTES_MAX:
+            raise _too_large()
+        parts.append(message["body"])
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def send_answer(send: Send, answer: Answer, request_id: str) -> None:
+    """Send an answer."""
+    headers = (
+        ("content-type", f"{answer.media_type}; charset=utf-8"),
+        ("content-length", str(len(answer.body))),
+        ("cache-control", "no-store"),
+        ("x-request-id", request_id),
+        *answer.headers,
+    )
+    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
+def _range_and_weight(text: str) -> tuple[str, float]:
+    name, *parameters = (each.strip().lower() for each in text.split(";"))
+    weight = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+    try:
+        return name, float(weight)
+    except ValueError:
+        return name, 0.0
+
+
+def _too_large() -> Refused:
+    return Refused(413, "BAD_USER_INPUT", f"Send at most {BODY_BYTES_MAX} bytes.")

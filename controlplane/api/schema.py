@@ -1,0 +1,113 @@
+"""The schema of the API, composed of what each domain brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import strawberry
+from graphql import GraphQLError
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext
+
+from controlplane.api.documents import PreparedDocument
+from controlplane.api.faults import InputError
+from controlplane.api.fields import resolved
+from controlplane.api.lookup import find_node
+from controlplane.api.nodes import Node, NodeKind, expect, parse_global_id
+from controlplane.api.organization import Organization, organization_of
+from controlplane.api.request import Info
+from controlplane.api.scalars import SCALARS
+from controlplane.authz import Action, Reach
+from controlplane.keys.graphql import KeyMutation
+from controlplane.limits.graphql import LimitMutation
+from controlplane.policies.graphql import PolicyMutation
+from controlplane.scope import not_found
+from controlplane.tenancy.graphql import Member, TenancyMutation, User, load_member, user_of
+from controlplane.tenancy.queries import organization_by_slug
+
+SDL_PATH = Path(__file__).with_name("schema.graphql")
+
+strawberry.enum(Action, name="Permission", description="What a caller may do, at least on its own.")
+
+
+@strawberry.type(description="Who asks, and what it may do.")
+class Viewer:
+    """Who asks, and what it may do."""
+
+    user: User = strawberry.field(description="The person.")
+
+    @resolved("The memberships this token acts for; none for an operator.")
+    async def memberships(self, info: Info) -> list[Member]:
+        """List the memberships this token acts for."""
+        membership = info.context.caller.membership
+        if membership is None:
+            return []
+        found = await load_member(info, membership.organization_id, membership.member_id)
+        return [] if found is None else [found]
+
+    @resolved("What the caller may do in an organization, at least on its own.")
+    def permissions(self, info: Info, organization_id: strawberry.ID) -> list[Action]:
+        """List what the caller may do."""
+        place = expect(organization_id, NodeKind.ORGANIZATION, "organization")
+        caller = info.context.caller
+        return [each for each in Action if caller.reach(each, place.id) > Reach.NONE]
+
+
+@strawberry.type(description="What can be asked.")
+class Query:
+    """What can be asked."""
+
+    @resolved("Who asks.")
+    async def viewer(self, info: Info) -> Viewer:
+        """Tell who asks."""
+        user_id = info.context.caller.user_id
+        row = None if user_id is None else await info.context.users.load(user_id)
+        if row is None:
+            raise not_found("user")
+        return Viewer(user=user_of(row))
+
+    @resolved("Any object by its global id; null when you may not see it.")
+    async def node(self, info: Info, id: strawberry.ID) -> Node | None:  # noqa: A002
+        """Find an object."""
+        name = parse_global_id(id)
+        return None if name is None else await find_node(info, name)
+
+    @resolved("An organization by its slug; null when you may not see it.")
+    async def organization(self, info: Info, slug: str) -> Organization | None:
+        """Find an organization."""
+        async with info.context.backend.database.read() as session:
+            row = await organization_by_slug(session, slug)
+        if row is None:
+            return None
+        reach = info.context.caller.reach(Action.STRUCTURE_READ, row.id)
+        return None if reach is Reach.NONE else organization_of(row)
+
+
+@strawberry.type(description="What can be changed.")
+class Mutation(TenancyMutation, KeyMutation, LimitMutation, PolicyMutation):
+    """What can be changed."""
+
+
+class Schema(strawberry.Schema):
+    """The schema; errors are told and logged by the handler."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        """Leave logging to the handler, which knows what is expected."""
+
+
+def make_schema() -> Schema:
+    """Make the schema, once for a process."""
+    return Schema(
+        query=Query,
+        mutation=Mutation,
+        types=[InputError],
+        extensions=[PreparedDocument],
+        config=StrawberryConfig(scalar_map=SCALARS),
+    )
+
+
+def sdl() -> str:
+    """Print the schema as it is committed in `schema.graphql`."""
+    return make_schema().as_str() + "\n"

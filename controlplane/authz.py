@@ -1,0 +1,159 @@
+"""Who may do what: one plain table (role, action) → reach, and the callers it is applied to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from uuid import UUID
+
+from controlplane.errors import NotFound, NotPermitted
+
+
+class Role(StrEnum):
+    """What a member is in its organization."""
+
+    ADMIN = "admin"
+    BILLING_VIEWER = "billing_viewer"
+    TEAM_ADMIN = "team_admin"
+    MEMBER = "member"
+
+
+class Action(StrEnum):
+    """What a caller may be allowed to do."""
+
+    STRUCTURE_READ = "structure_read"
+    REQUESTS_READ = "requests_read"
+    LIMITS_WRITE = "limits_write"
+    BREAKERS_WRITE = "breakers_write"
+    KEYS_WRITE = "keys_write"
+    RATES_WRITE = "rates_write"
+    MODELS_WRITE = "models_write"
+    TEAMS_WRITE = "teams_write"
+    MEMBERS_WRITE = "members_write"
+
+
+class Reach(IntEnum):
+    """How far an action of a role goes inside its organization; each includes those below."""
+
+    NONE = 0
+    OWN = 1
+    TEAM = 2
+    ORGANIZATION = 3
+
+
+_ALL, _TEAM, _OWN = Reach.ORGANIZATION, Reach.TEAM, Reach.OWN
+
+# What is absent is not allowed. A team's admin sets the limits of its members and keys, never
+# those of the team itself: that is the ceiling it works under.
+GRANTS: Mapping[tuple[Role, Action], Reach] = {
+    (Role.ADMIN, Action.STRUCTURE_READ): _ALL,
+    (Role.ADMIN, Action.REQUESTS_READ): _ALL,
+    (Role.ADMIN, Action.LIMITS_WRITE): _ALL,
+    (Role.ADMIN, Action.BREAKERS_WRITE): _ALL,
+    (Role.ADMIN, Action.KEYS_WRITE): _ALL,
+    (Role.ADMIN, Action.RATES_WRITE): _ALL,
+    (Role.ADMIN, Action.MODELS_WRITE): _ALL,
+    (Role.ADMIN, Action.TEAMS_WRITE): _ALL,
+    (Role.ADMIN, Action.MEMBERS_WRITE): _ALL,
+    (Role.BILLING_VIEWER, Action.STRUCTURE_READ): _ALL,
+    (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
+    (Role.TEAM_ADMIN, Action.STRUCTURE_READ): _TEAM,
+    (Role.TEAM_ADMIN, Action.REQUESTS_READ): _TEAM,
+    (Role.TEAM_ADMIN, Action.LIMITS_WRITE): _TEAM,
+    (Role.TEAM_ADMIN, Action.KEYS_WRITE): _TEAM,
+    (Role.TEAM_ADMIN, Action.RATES_WRITE): _TEAM,
+    (Role.TEAM_ADMIN, Action.MODELS_WRITE): _TEAM,
+    (Role.TEAM_ADMIN, Action.MEMBERS_WRITE): _TEAM,
+    (Role.MEMBER, Action.STRUCTURE_READ): _OWN,
+    (Role.MEMBER, Action.REQUESTS_READ): _OWN,
+    (Role.MEMBER, Action.KEYS_WRITE): _OWN,
+}
+
+# The operator looks into every organization and appoints its people, but sets no policy in it.
+OPERATOR_GRANTS: Mapping[Action, Reach] = {
+    Action.STRUCTURE_READ: _ALL,
+    Action.REQUESTS_READ: _ALL,
+    Action.TEAMS_WRITE: _ALL,
+    Action.MEMBERS_WRITE: _ALL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """The one organization in which a caller acts, and what it is there."""
+
+    organization_id: UUID
+    member_id: UUID
+    role: Role
+    team_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a member of an organization, the installation's operator, or the system itself.
+
+    `user_id` is None for the system alone, which seeds and migrates and may do everything.
+    """
+
+    user_id: UUID | None
+    operator: bool = False
+    membership: Membership | None = None
+
+    @property
+    def kind(self) -> str:
+        """Name the kind of caller as it is written into the administrative record."""
+        if self.user_id is None:
+            return "system"
+        return "operator" if self.operator else "member"
+
+    def reach(self, action: Action, organization_id: UUID) -> Reach:
+        """Tell how far this caller may take an action in an organization."""
+        if self.user_id is None:
+            return Reach.ORGANIZATION
+        if self.operator:
+            return OPERATOR_GRANTS.get(action, Reach.NONE)
+        if self.membership is None or self.membership.organization_id != organization_id:
+            return Reach.NONE
+        return GRANTS.get((self.membership.role, action), Reach.NONE)
+
+
+SYSTEM = Caller(user_id=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What an action is about, by the team and the member it belongs to.
+
+    All of the organization when both are None.
+    """
+
+    organization_id: UUID
+    team_id: UUID | None = None
+    member_id: UUID | None = None
+
+
+def may(caller: Caller, action: Action, target: Target) -> bool:
+    """Tell whether the caller may take the action on this target."""
+    reach = caller.reach(action, target.organization_id)
+    if reach is Reach.ORGANIZATION:
+        return True
+    membership = caller.membership
+    if reach is Reach.NONE or membership is None:
+        return False
+    if target.member_id == membership.member_id:
+        return True
+    is_own_team = target.team_id is not None and target.team_id == membership.team_id
+    return reach is Reach.TEAM and is_own_team
+
+
+def require(caller: Caller, action: Action, target: Target, noun: str) -> None:
+    """Let pass only what the caller may do.
+
+    Raises `NotFound` when the caller may not even see the target, else `NotPermitted`.
+    """
+    if may(caller, action, target):
+        return
+    if not may(caller, Action.STRUCTURE_READ, target):
+        raise NotFound(f"There is no such {noun}.")
+    raise NotPermitted(f"Your role does not allow {action.value.replace('_', ' ')} here.")

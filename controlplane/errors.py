@@ -1,0 +1,70 @@
+"""Errors of the control plane.
+
+ControlPlaneError
+├── Faults that a caller can mend, each a `UserFault` with a stable code
+│   ├── InvalidInput         INVALID
+│   ├── NotFound             NOT_FOUND, also for what the caller may not see
+│   ├── StaleVersion         STALE_VERSION
+│   ├── Conflict             CONFLICT
+│   └── IdempotencyMismatch  IDEMPOTENCY_MISMATCH
+├── NotPermitted             the caller's role does not allow the action
+└── RecordsFull              the queue of records is full; nothing more may be admitted
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class ControlPlaneError(Exception):
+    """Base of all errors that the control plane raises on purpose."""
+
+
+class UserFault(ControlPlaneError):
+    """A failure the caller can mend; `field` is the path of the input that caused it."""
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, *, field: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = tuple(field)
+
+
+class InvalidInput(UserFault):
+    """A value is out of its range or contradicts another."""
+
+    code = "INVALID"
+
+
+class NotFound(UserFault):
+    """There is no such object in what the caller may see."""
+
+    code = "NOT_FOUND"
+
+
+class StaleVersion(UserFault):
+    """The object has changed since the caller read it."""
+
+    code = "STALE_VERSION"
+
+
+class Conflict(UserFault):
+    """The change contradicts the state the object is in."""
+
+    code = "CONFLICT"
+
+
+class IdempotencyMismatch(UserFault):
+    """The idempotency key was used before with another input."""
+
+    code = "IDEMPOTENCY_MISMATCH"
+
+
+class NotPermitted(ControlPlaneError):
+    """The caller's role does not allow the action."""
+
+
+class RecordsFull(ControlPlaneError):
+    """The queue of records is full, so that nothing more may be admitted."""

@@ -1,0 +1,38 @@
+"""What the control plane tells the rest of its process after a change has been committed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationChanged:
+    """Policy or keys of an organization changed; whoever decides for it must load them again.
+
+    `key_ids` names the keys that changed; `policy` says whether limits or model rules did.
+    """
+
+    organization_id: UUID
+    key_ids: tuple[UUID, ...] = ()
+    policy: bool = True
+
+
+Listener = Callable[[OrganizationChanged], Awaitable[None]]
+
+
+class Events:
+    """Delivers changes to every listener of this process before the change is answered."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call `listener` for every change from now on."""
+        self._listeners.append(listener)
+
+    async def publish(self, change: OrganizationChanged) -> None:
+        """Tell all listeners; returns when each has taken the change in."""
+        for listener in self._listeners:
+            await listener(change)

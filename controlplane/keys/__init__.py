@@ -1,0 +1,1 @@
+"""Virtual keys: what applications authenticate with."""

@@ -1,0 +1,234 @@
+"""Changes to virtual keys; each flushes and puts itself on record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from controlplane.audit.service import facts, record
+from controlplane.authz import Action, Reach, Target, require
+from controlplane.context import Work
+from controlplane.errors import Conflict, InvalidInput, StaleVersion
+from controlplane.inputs import checked_text
+from controlplane.keys import queries
+from controlplane.keys.idempotency import earlier_result, remember_result
+from controlplane.keys.models import KEY_NAME_LENGTH_MAX, KeySecret, KeyState, VirtualKey
+from controlplane.keys.secret import SecretKind, digest, new_secret
+from controlplane.limits.service import set_new_key_rates
+from controlplane.policies.service import set_new_key_models
+from controlplane.tenancy.queries import member_by_id, organization_by_id, team_by_id
+from controlplane.tenancy.service import key_changed
+
+TAGS_MAX = 20
+TAG_NAME_LENGTH_MAX = 64
+TAG_VALUE_LENGTH_MAX = 256
+# What is shown of a secret besides its last four digits.
+SHOWN_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a caller asks for; None means not given, and for the limits and models: none."""
+
+    name: str
+    member_id: UUID | None = None
+    team_id: UUID | None = None
+    expires_at: datetime | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    allowed_models: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    is_test: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A key, and its secret if this call made it; `replayed` when an earlier call did."""
+
+    key: VirtualKey
+    secret: str | None
+    replayed: bool
+
+
+async def create_key(
+    work: Work, organization_id: UUID, new: NewKey, *, idempotency_key: str
+) -> CreatedKey:
+    """Create a key; its secret is returned this once and never again.
+
+    The same call with the same idempotency key returns the first key without its secret.
+
+    Raises `InvalidInput`, `IdempotencyMismatch`, `NotFound`, `NotPermitted`.
+    """
+    new = _with_owner(work, organization_id, new)
+    require(
+        work.caller,
+        Action.KEYS_WRITE,
+        Target(organization_id, team_id=new.team_id, member_id=new.member_id),
+        "organization",
+    )
+    request = _fingerprinted(new)
+    earlier_id = await earlier_result(work, organization_id, idempotency_key, request)
+    if earlier_id is not None:
+        earlier = await queries.key_by_id(work.session, organization_id, earlier_id)
+        return CreatedKey(earlier, None, replayed=True)
+    await _check_owner(work, organization_id, new)
+    key, secret = await _insert(work, organization_id, new)
+    await _set_rules(work, key, new)
+    await remember_result(work, organization_id, idempotency_key, request, key.id)
+    record(work, "key.create", key, organization_id=organization_id, after=facts(key))
+    await key_changed(work, organization_id, key.id, policy=True)
+    return CreatedKey(key, secret, replayed=False)
+
+
+async def revoke_key(
+    work: Work, organization_id: UUID, key_id: UUID, *, reason: str | None = None
+) -> VirtualKey:
+    """Revoke a key for good; revoking it again changes nothing.
+
+    Raises `InvalidInput`, `NotFound`, `NotPermitted`.
+    """
+    key = await _key_to_change(work, organization_id, key_id)
+    if reason is not None:
+        reason = checked_text(reason, "reason", KEY_NAME_LENGTH_MAX)
+    if key.state is not KeyState.REVOKED:
+        await _change_state(work, key, KeyState.REVOKED, "key.revoke", reason)
+    return key
+
+
+async def set_key_enabled(
+    work: Work,
+    organization_id: UUID,
+    key_id: UUID,
+    *,
+    enabled: bool,
+    expected_version: int | None = None,
+) -> VirtualKey:
+    """Disable a key for a while, or enable it again.
+
+    Raises `Conflict` for a revoked key, `StaleVersion`, `NotFound`, `NotPermitted`.
+    """
+    key = await _key_to_change(work, organization_id, key_id)
+    if expected_version is not None and key.version != expected_version:
+        raise StaleVersion(f"The key is at version {key.version}.", field=("expectedVersion",))
+    if key.state is KeyState.REVOKED:
+        raise Conflict("A revoked key stays revoked.", field=("keyId",))
+    state = KeyState.ACTIVE if enabled else KeyState.DISABLED
+    if key.state is not state:
+        await _change_state(work, key, state, "key.enable" if enabled else "key.disable", None)
+    return key
+
+
+async def _key_to_change(work: Work, organization_id: UUID, key_id: UUID) -> VirtualKey:
+    key = await queries.key_by_id(work.session, organization_id, key_id)
+    require(work.caller, Action.KEYS_WRITE, queries.target_of(key), "key")
+    return key
+
+
+async def _change_state(
+    work: Work, key: VirtualKey, state: KeyState, action: str, reason: str | None
+) -> None:
+    before = facts(key)
+    key.state = state
+    await work.session.flush()
+    after = facts(key) if reason is None else {**facts(key), "reason": reason}
+    record(work, action, key, organization_id=key.organization_id, before=before, after=after)
+    await key_changed(work, key.organization_id, key.id, policy=False)
+
+
+def _with_owner(work: Work, organization_id: UUID, new: NewKey) -> NewKey:
+    """Make a plain member the owner of the key it creates."""
+    membership = work.caller.membership
+    reach = work.caller.reach(Action.KEYS_WRITE, organization_id)
+    if reach is Reach.OWN and membership is not None and new.member_id is None:
+        return replace(new, member_id=membership.member_id)
+    return new
+
+
+def _fingerprinted(new: NewKey) -> dict[str, Any]:
+    return {"operation": "key.create", **asdict(new)}
+
+
+async def _check_owner(work: Work, organization_id: UUID, new: NewKey) -> None:
+    """Check that team and member exist, and that a caller of limited reach names its own."""
+    await organization_by_id(work.session, organization_id)
+    if new.team_id is not None:
+        await team_by_id(work.session, organization_id, new.team_id)
+        team = Target(organization_id, team_id=new.team_id)
+        _require_team_or_own(work, team, new)
+    if new.member_id is not None:
+        member = await member_by_id(work.session, organization_id, new.member_id)
+        owner = Target(organization_id, team_id=member.team_id, member_id=member.id)
+        require(work.caller, Action.KEYS_WRITE, owner, "member")
+
+
+def _require_team_or_own(work: Work, team: Target, new: NewKey) -> None:
+    membership = work.caller.membership
+    is_own_team = membership is not None and membership.team_id == new.team_id
+    if not is_own_team:
+        require(work.caller, Action.KEYS_WRITE, team, "team")
+
+
+async def _insert(work: Work, organization_id: UUID, new: NewKey) -> tuple[VirtualKey, str]:
+    kind = SecretKind.TEST_KEY if new.is_test else SecretKind.LIVE_KEY
+    secret = new_secret(kind, work.installation.random_bytes)
+    key = VirtualKey(
+        id=work.new_id(),
+        organization_id=organization_id,
+        name=checked_text(new.name, "name", KEY_NAME_LENGTH_MAX),
+        team_id=new.team_id,
+        member_id=new.member_id,
+        state=KeyState.ACTIVE,
+        expires_at=_checked_expiry(work, new.expires_at),
+        prefix=secret[: len(kind.value) + SHOWN_DIGITS],
+        last_four=secret[-4:],
+        tags=_checked_tags(new.tags),
+        created_by=work.caller.user_id,
+        created_at=work.now,
+    )
+    work.session.add(key)
+    await work.session.flush()
+    await _insert_secret(work, key, secret)
+    return key, secret
+
+
+async def _insert_secret(work: Work, key: VirtualKey, secret: str) -> None:
+    row = KeySecret(
+        id=work.new_id(),
+        organization_id=key.organization_id,
+        key_id=key.id,
+        digest=digest(secret, work.installation.pepper),
+        created_at=work.now,
+    )
+    work.session.add(row)
+    await work.session.flush()
+
+
+async def _set_rules(work: Work, key: VirtualKey, new: NewKey) -> None:
+    await set_new_key_rates(
+        work,
+        key.organization_id,
+        key.id,
+        requests_per_minute=new.requests_per_minute,
+        tokens_per_minute=new.tokens_per_minute,
+    )
+    if new.allowed_models is not None:
+        await set_new_key_models(work, key.organization_id, key.id, new.allowed_models)
+
+
+def _checked_expiry(work: Work, expires_at: datetime | None) -> datetime | None:
+    if expires_at is not None and expires_at <= work.now:
+        raise InvalidInput("Must be in the future.", field=("expiresAt",))
+    return expires_at
+
+
+def _checked_tags(tags: dict[str, str]) -> dict[str, str]:
+    if len(tags) > TAGS_MAX:
+        raise InvalidInput(f"At most {TAGS_MAX} tags.", field=("tags",))
+    return {
+        checked_text(name, "tags", TAG_NAME_LENGTH_MAX): checked_text(
+            value, "tags", TAG_VALUE_LENGTH_MAX
+        )
+        for name, value in sorted(tags.items())
+    }

@@ -1,0 +1,114 @@
+"""Tables of what was decided and what was booked.
+
+Rows are only ever added. They carry no foreign keys: a record outlives the key and the team it
+names, and each check would be paid on every request. The recorder writes them without the ORM;
+the classes serve migrations and queries.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from sqlalchemy import JSON, BigInteger, Index
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from controlplane.db import Row
+
+# Whole numbers are 64 bits everywhere: money, tokens and nanoseconds all pass 2^31.
+Wide = Annotated[int, mapped_column(BigInteger())]
+_JSON = JSON().with_variant(JSONB(), "postgresql")
+
+
+class DecisionRow(Row):
+    """One request, allowed, refused or failed; fields as in `records.DecisionRecord`."""
+
+    __tablename__ = "decision_records"
+    # Pages of requests are read by organization, newest first (either database reads it backwards).
+    __table_args__ = (Index("ix_decision_records_page", "organization_id", "admitted_at_ns", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+
+    organization_id: Mapped[UUID]
+    team_id: Mapped[UUID | None]
+    member_id: Mapped[UUID | None]
+    key_id: Mapped[UUID]
+    end_user: Mapped[str | None]
+    agent: Mapped[str | None]
+    session: Mapped[str | None]
+
+    intent: Mapped[str | None]
+    feature: Mapped[str | None]
+    route: Mapped[str]
+    environment: Mapped[str | None]
+    request_class: Mapped[str | None]
+    tags: Mapped[dict[str, str]] = mapped_column(_JSON)
+
+    requested_model: Mapped[str | None]
+    served_model: Mapped[str | None]
+    provider: Mapped[str | None]
+    fallback_reason: Mapped[str | None]
+    policy_version: Mapped[str]
+
+    input_tokens: Mapped[Wide]
+    output_tokens: Mapped[Wide]
+    cached_tokens: Mapped[Wide]
+    cache_write_tokens: Mapped[Wide]
+    reasoning_tokens: Mapped[Wide]
+    held_nanos: Mapped[Wide]
+    cost_nanos: Mapped[Wide]
+    charge_nanos: Mapped[Wide]
+    currency: Mapped[str]
+    invoice_period: Mapped[str]
+    price_version: Mapped[str | None]
+    usage_source: Mapped[str]
+
+    decision: Mapped[str]
+    code: Mapped[str | None]
+    limit_id: Mapped[UUID | None]
+    limit_scope: Mapped[str | None]
+    remaining_nanos: Mapped[Wide | None]
+    rate_limit_bucket: Mapped[str | None]
+    over_limit_action: Mapped[str | None]
+    http_status: Mapped[Wide]
+
+    admitted_at_ns: Mapped[Wide]
+    first_byte_at_ns: Mapped[Wide | None]
+    finished_at_ns: Mapped[Wide]
+    latency_ns: Mapped[Wide]
+    streamed: Mapped[bool]
+    upstream_status: Mapped[Wide | None]
+    client_disconnected: Mapped[bool]
+    output_cap: Mapped[Wide | None]
+    engine_version: Mapped[str]
+    seen: Mapped[str]
+    error_code: Mapped[str | None]
+
+
+class LedgerEntryRow(Row):
+    """Money and tokens booked for one request; balances are sums of these rows."""
+
+    __tablename__ = "ledger_entries"
+    __table_args__ = (
+        # Calendar counters: what was admitted in a period. Rolling ones: what was settled lately.
+        Index("ix_ledger_entries_admitted", "organization_id", "admitted_at_ns"),
+        Index("ix_ledger_entries_settled", "organization_id", "settled_at_ns"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID]
+    team_id: Mapped[UUID | None]
+    member_id: Mapped[UUID | None]
+    key_id: Mapped[UUID]
+    model: Mapped[str | None]
+    provider: Mapped[str | None]
+    admitted_at_ns: Mapped[Wide]
+    settled_at_ns: Mapped[Wide]
+    cost_nanos: Mapped[Wide]
+    charge_nanos: Mapped[Wide]
+    input_tokens: Mapped[Wide]
+    output_tokens: Mapped[Wide]
+    requests: Mapped[Wide]
+    usage_source: Mapped[str]
+    overrun_nanos: Mapped[Wide]

@@ -1,0 +1,1 @@
+"""Limits of every kind: budgets, breakers, rates, quotas."""

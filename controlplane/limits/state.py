@@ -1,0 +1,32 @@
+"""What a process that enforces limits says about each of them at this moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class LimitState:
+    """The live counters of one limit, in its unit (nano units for money).
+
+    `resets_at_ns` is the end of a calendar period, None for rolling windows. An open breaker
+    `is_open` until `frees_at_ns` if nothing more is spent.
+    """
+
+    settled: int
+    held: int
+    as_of_ns: int
+    resets_at_ns: int | None = None
+    is_open: bool = False
+    frees_at_ns: int | None = None
+
+
+# Asked at most once for each organization and API request; must not block.
+LimitStates = Callable[[UUID], Mapping[UUID, LimitState]]
+
+
+def no_limit_states(_organization_id: UUID) -> Mapping[UUID, LimitState]:
+    """Answer for a process in which nothing is enforced."""
+    return {}

@@ -1,0 +1,15 @@
+"""All tables of the product: importing this module makes the metadata complete."""
+
+from __future__ import annotations
+
+from controlplane.access import models as _access
+from controlplane.audit import models as _audit
+from controlplane.db import Row
+from controlplane.keys import models as _keys
+from controlplane.ledger import models as _ledger
+from controlplane.limits import models as _limits
+from controlplane.policies import models as _policies
+from controlplane.tenancy import models as _tenancy
+
+METADATA = Row.metadata
+MODULES = (_access, _audit, _keys, _ledger, _limits, _policies, _tenancy)

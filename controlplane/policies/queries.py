@@ -1,0 +1,31 @@
+"""Reads of model rules."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import Select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from controlplane.authz import Caller
+from controlplane.limits.queries import visible_scopes
+from controlplane.limits.subjects import Scope
+from controlplane.policies.models import ModelRule
+from controlplane.scope import owned
+
+
+async def rule_of(session: AsyncSession, organization_id: UUID, scope: Scope) -> ModelRule | None:
+    """Find the model rule of a scope; its list may be null, which allows all models."""
+    return await session.scalar(
+        owned(ModelRule, organization_id).where(
+            ModelRule.scope_kind == scope.kind, ModelRule.scope_id == scope.id
+        )
+    )
+
+
+def visible_rules(caller: Caller, organization_id: UUID) -> Select[ModelRule]:
+    """Select the model rules in force whose scope a caller may see."""
+    columns = (ModelRule.scope_kind, ModelRule.scope_id)
+    return owned(ModelRule, organization_id).where(
+        ModelRule.allow.is_not(None), visible_scopes(caller, organization_id, columns)
+    )

@@ -1,0 +1,193 @@
+"""The frozen policy and the keys of an organization, as the engine reads them.
+
+Both are canonical JSON; a policy's version is the SHA-256 of all else in it, so that equal
+policies have equal versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from controlplane.canonical import canonical_hash, canonical_json
+from controlplane.clock import nanoseconds
+from controlplane.keys.models import KeySecret, KeyState, VirtualKey
+from controlplane.limits.models import Limit, LimitKind, Mode, Resource
+from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effective_breakers
+from controlplane.limits.queries import live_limits
+from controlplane.policies.models import ModelRule
+from controlplane.scope import owned
+from controlplane.settings import ControlSettings
+from controlplane.tenancy.models import Member, Team
+from controlplane.tenancy.queries import organization_by_id
+
+# A variable list longer than this is loaded in parts: SQLite binds at most 32,766 parameters.
+IDS_PER_QUERY_MAX = 10_000
+
+
+async def organization_snapshot(
+    session: AsyncSession, organization_id: UUID, settings: ControlSettings
+) -> bytes:
+    """Write all limits and model rules in force, with inherited breakers spelled out.
+
+    Raises `NotFound` when there is no such organization.
+    """
+    organization = await organization_by_id(session, organization_id)
+    rows = list(await session.scalars(live_limits(organization_id).order_by(Limit.id)))
+    tree = await _tree(session, organization_id)
+    content = {
+        "organization_id": str(organization_id),
+        "state": organization.state.value,
+        "currency": organization.currency,
+        "limits": _limits(rows, tree, settings),
+        "models": await _models(session, organization_id),
+    }
+    return canonical_json({**content, "version": canonical_hash(content)})
+
+
+async def keys_snapshot(
+    session: AsyncSession, organization_id: UUID, key_ids: Collection[UUID] | None = None
+) -> bytes:
+    """Write keys with the digests of their secrets: all keys, or those named.
+
+    Revoked keys are in it without digests, so that whoever held one lets go of it.
+    """
+    if key_ids is None:
+        return canonical_json(await _keys(session, organization_id, None))
+    found: list[dict[str, Any]] = []
+    ordered = sorted(set(key_ids))
+    for start in range(0, len(ordered), IDS_PER_QUERY_MAX):
+        part = ordered[start : start + IDS_PER_QUERY_MAX]
+        found += await _keys(session, organization_id, part)
+    return canonical_json(found)
+
+
+async def _tree(session: AsyncSession, organization_id: UUID) -> Tree:
+    teams = await session.execute(
+        owned(Team, organization_id).with_only_columns(Team.id).order_by(Team.id)
+    )
+    members = await session.execute(
+        owned(Member, organization_id)
+        .with_only_columns(Member.id, Member.team_id)
+        .order_by(Member.id)
+    )
+    return Tree(
+        organization_id,
+        tuple(row.id for row in teams),
+        tuple((row.id, row.team_id) for row in members),
+    )
+
+
+def _limits(rows: list[Limit], tree: Tree, settings: ControlSettings) -> list[dict[str, Any]]:
+    plain = [_limit(row) for row in rows if row.kind is not LimitKind.BREAKER]
+    defaults: Mapping[int, int | None] = {
+        60: settings.breaker_minute_nanos,
+        3600: settings.breaker_hour_nanos,
+    }
+    breakers = effective_breakers(tree, _thresholds(rows), defaults)
+    both = plain + [_breaker(each) for each in breakers]
+    return sorted(both, key=lambda each: str(each["id"]))
+
+
+def _thresholds(rows: list[Limit]) -> Thresholds:
+    return {
+        (row.scope_kind, row.scope_id, row.window_seconds): row.cap
+        for row in rows
+        if row.kind is LimitKind.BREAKER and row.window_seconds is not None
+    }
+
+
+def _limit(row: Limit) -> dict[str, Any]:
+    return {
+        "id": str(row.id),
+        "kind": row.kind.value,
+        "scope": {"kind": row.scope_kind.value, "id": str(row.scope_id)},
+        "where": row.where,
+        "resource": row.resource.value,
+        "window": _window(row),
+        "cap": row.cap,
+        "mode": row.mode.value,
+        "hold": row.hold.value,
+    }
+
+
+def _window(row: Limit) -> dict[str, Any]:
+    if row.window_period is None:
+        return {"kind": row.window_kind.value, "seconds": row.window_seconds}
+    return {
+        "kind": row.window_kind.value,
+        "period": row.window_period.value,
+        "time_zone": row.window_time_zone,
+    }
+
+
+def _breaker(breaker: EffectiveBreaker) -> dict[str, Any]:
+    return {
+        "id": str(breaker.id),
+        "kind": LimitKind.BREAKER.value,
+        "scope": {"kind": breaker.scope_kind.value, "id": str(breaker.scope_id)},
+        "where": None,
+        "resource": Resource.SPEND.value,
+        "window": {"kind": "rolling", "seconds": breaker.seconds},
+        "cap": breaker.cap_nanos,
+        "mode": Mode.METERED.value,
+        "hold": "bound",
+    }
+
+
+async def _models(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
+    rules = await session.scalars(
+        owned(ModelRule, organization_id).where(ModelRule.allow.is_not(None)).order_by(ModelRule.id)
+    )
+    return [
+        {
+            "scope": {"kind": rule.scope_kind.value, "id": str(rule.scope_id)},
+            "allow": rule.allow,
+        }
+        for rule in rules
+    ]
+
+
+async def _keys(
+    session: AsyncSession, organization_id: UUID, key_ids: list[UUID] | None
+) -> list[dict[str, Any]]:
+    secrets = await _secrets(session, organization_id, key_ids)
+    query = owned(VirtualKey, organization_id).order_by(VirtualKey.id)
+    if key_ids is not None:
+        query = query.where(VirtualKey.id.in_(key_ids))
+    return [_key(key, secrets.get(key.id, [])) for key in await session.scalars(query)]
+
+
+async def _secrets(
+    session: AsyncSession, organization_id: UUID, key_ids: list[UUID] | None
+) -> dict[UUID, list[dict[str, Any]]]:
+    query = owned(KeySecret, organization_id).with_only_columns(
+        KeySecret.key_id, KeySecret.digest, KeySecret.expires_at
+    )
+    if key_ids is not None:
+        query = query.where(KeySecret.key_id.in_(key_ids))
+    found: dict[UUID, list[dict[str, Any]]] = {}
+    for row in await session.execute(query.order_by(KeySecret.id)):
+        secret = {"digest": row.digest.hex(), "expires_at_ns": _optional_ns(row.expires_at)}
+        found.setdefault(row.key_id, []).append(secret)
+    return found
+
+
+def _key(key: VirtualKey, secrets: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "id": str(key.id),
+        "organization_id": str(key.organization_id),
+        "team_id": None if key.team_id is None else str(key.team_id),
+        "member_id": None if key.member_id is None else str(key.member_id),
+        "state": key.state.value,
+        "expires_at_ns": _optional_ns(key.expires_at),
+        "secrets": [] if key.state is KeyState.REVOKED else secrets,
+    }
+
+
+def _optional_ns(instant: datetime | None) -> int | None:
+    return None if instant is None else nanoseconds(instant)

@@ -1,0 +1,1 @@
+"""What models cost: the price sheet, compiled from the catalogue and the operator's own prices."""

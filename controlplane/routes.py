@@ -1,0 +1,67 @@
+"""What the control plane exports: its routes, and how to start and stop it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from litestar.handlers import ASGIRouteHandler, asgi
+from litestar.types import Receive, Scope, Send
+
+from controlplane.api.handler import GraphQLHandler
+from controlplane.api.request import Backend
+from controlplane.api.schema import make_schema
+from controlplane.clock import Clock
+from controlplane.context import Installation
+from controlplane.db import Database
+from controlplane.events import Events
+from controlplane.ids import IdSource, RandomBytes
+from controlplane.keys.secret import load_or_create_pepper
+from controlplane.limits.state import LimitStates, no_limit_states
+from controlplane.migrations import upgrade
+from controlplane.settings import ControlSettings
+
+GRAPHQL_PATH = "/graphql"
+
+
+class ControlPlane:
+    """The control plane of one process; `routes` are mounted by whoever composes the product.
+
+    `database` is opened and closed by the caller; `start` migrates it.
+    """
+
+    def __init__(
+        self,
+        settings: ControlSettings,
+        clock: Clock,
+        ids: IdSource,
+        database: Database,
+        events: Events,
+        *,
+        limit_states: LimitStates = no_limit_states,
+        random_bytes: RandomBytes = os.urandom,
+    ) -> None:
+        pepper = load_or_create_pepper(settings.data_dir)
+        self.installation = Installation(settings, clock, ids, pepper, random_bytes)
+        self.database = database
+        self.events = events
+        self._backend = Backend(database, self.installation, events, limit_states)
+        self._handler = GraphQLHandler(make_schema(), self._backend)
+
+    @property
+    def routes(self) -> Sequence[ASGIRouteHandler]:
+        """The handlers to mount."""
+        handler = self._handler
+
+        @asgi(GRAPHQL_PATH, copy_scope=False)
+        async def graphql(scope: Scope, receive: Receive, send: Send) -> None:
+            await handler(scope, receive, send)
+
+        return (graphql,)
+
+    async def start(self) -> None:
+        """Bring the schema of the database up to date."""
+        await upgrade(self.database.url)
+
+    async def stop(self) -> None:
+        """Let go of what `start` took: nothing so far."""

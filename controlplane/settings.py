@@ -1,0 +1,99 @@
+"""Settings as data: each field knows its variable, unit, default and meaning.
+
+The reference page `docs/reference/settings.md` is printed from these fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from controlplane.money import parse_money
+
+T = TypeVar("T")
+Parse = Callable[[str], Any]
+
+
+class SettingsError(ValueError):
+    """A `COMPTROLLER_*` variable has a value that cannot be used."""
+
+
+def setting(variable: str, doc: str, *, default: Any = MISSING, parse: Parse = str) -> Any:
+    """Declare a settings field read from `COMPTROLLER_<variable>`."""
+    metadata = {"variable": f"COMPTROLLER_{variable}", "doc": doc, "parse": parse}
+    return field(default=default, metadata=metadata)
+
+
+def whole_number(minimum: int, maximum: int) -> Parse:
+    """Make a reader of whole numbers within a closed range."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return parse
+
+
+def optional_money(text: str) -> int | None:
+    """Read an amount into nano units; an empty value means none."""
+    return parse_money(text) if text else None
+
+
+def read_settings(kind: type[T], environment: Mapping[str, str]) -> T:
+    """Fill a settings class from environment variables.
+
+    Raises `SettingsError` naming the variable whose value cannot be used or is missing.
+    """
+    return kind(**{each.name: _value(each, environment) for each in fields(kind)})  # type: ignore[arg-type]
+
+
+def _value(each: Field[Any], environment: Mapping[str, str]) -> Any:
+    variable = each.metadata["variable"]
+    text = environment.get(variable)
+    if text is None:
+        if each.default is MISSING:
+            raise SettingsError(f"{variable} must be set: {each.metadata['doc']}")
+        return each.default
+    try:
+        return each.metadata["parse"](text)
+    except ValueError as error:
+        raise SettingsError(f"{variable}={text!r}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """Settings of the control plane and of the data both planes share."""
+
+    data_dir: Path = setting(
+        "DATA_DIR",
+        "Folder of the embedded database, the key pepper and, later, the journal.",
+        default=Path("var"),
+        parse=Path,
+    )
+    database_url: str = setting(
+        "DATABASE_URL",
+        "`postgresql://…` or `sqlite:///…`; empty means a SQLite file in `DATA_DIR`.",
+        default="",
+    )
+    records_queue_max: int = setting(
+        "RECORDS_QUEUE_MAX",
+        "Most decision records that may wait to be written; beyond it requests get 503.",
+        default=50_000,
+        parse=whole_number(100, 10_000_000),
+    )
+    breaker_minute_nanos: int | None = setting(
+        "BREAKER_DEFAULT_MINUTE",
+        "Breaker threshold over 60 s, a decimal amount in the organization's currency, for "
+        "organizations, teams and members without one of their own; empty means none.",
+        default=None,
+        parse=optional_money,
+    )
+    breaker_hour_nanos: int | None = setting(
+        "BREAKER_DEFAULT_HOUR",
+        "Breaker threshold over 3600 s, as above.",
+        default=None,
+        parse=optional_money,
+    )

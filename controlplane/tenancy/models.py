@@ -1,0 +1,90 @@
+"""The tables of organizations, teams, users and members."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from controlplane.authz import Role
+from controlplane.columns import choice, same_organization
+from controlplane.db import Row, Versioned
+from controlplane.scope import TenantRow
+
+NAME_LENGTH_MAX = 200
+SLUG_LENGTH_MAX = 63
+# RFC 5321 § 4.5.3.1.3: a path is at most 256 octets including its angle brackets.
+EMAIL_LENGTH_MAX = 254
+# The longest name in the IANA database has 32 characters.
+TIME_ZONE_LENGTH_MAX = 64
+
+
+class OrganizationState(StrEnum):
+    """Whether an organization may send requests."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    ARCHIVED = "archived"
+
+
+class Organization(Versioned, Row):
+    """A tenant. `epoch` counts every change of its keys or policy."""
+
+    __tablename__ = "organizations"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String(SLUG_LENGTH_MAX), unique=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX))
+    currency: Mapped[str] = mapped_column(String(3))
+    time_zone: Mapped[str] = mapped_column(String(TIME_ZONE_LENGTH_MAX))
+    state: Mapped[OrganizationState] = mapped_column(choice(OrganizationState))
+    epoch: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class User(Row):
+    """A person, known by e-mail address; an operator is a member of no organization."""
+
+    __tablename__ = "users"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(String(EMAIL_LENGTH_MAX), unique=True)
+    name: Mapped[str | None] = mapped_column(String(NAME_LENGTH_MAX))
+    operator: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class Team(Versioned, TenantRow):
+    """A group of members and keys with limits of its own."""
+
+    __tablename__ = "teams"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        UniqueConstraint("organization_id", "slug"),
+    )
+
+    slug: Mapped[str] = mapped_column(String(SLUG_LENGTH_MAX))
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX))
+    created_at: Mapped[datetime]
+
+
+class Member(Versioned, TenantRow):
+    """A user's place in an organization, in at most one team."""
+
+    __tablename__ = "members"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        UniqueConstraint("organization_id", "user_id"),
+        Index(None, "organization_id", "team_id"),
+        same_organization("team_id", "teams"),
+    )
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    team_id: Mapped[UUID | None]
+    role: Mapped[Role] = mapped_column(choice(Role))
+    created_at: Mapped[datetime]
+
+    user: Mapped[User] = relationship(lazy="raise", viewonly=True)

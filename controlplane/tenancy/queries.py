@@ -1,0 +1,80 @@
+"""Reads of organizations, teams and members."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from controlplane.authz import Action, Caller
+from controlplane.errors import NotFound
+from controlplane.scope import get_owned, owned, within_reach
+from controlplane.tenancy.models import Member, Organization, Team, User
+
+
+async def organization_by_id(session: AsyncSession, organization_id: UUID) -> Organization:
+    """Load an organization.
+
+    Raises `NotFound`.
+    """
+    row = await session.get(Organization, organization_id)
+    if row is None:
+        raise NotFound("There is no such organization.")
+    return row
+
+
+async def organization_by_slug(session: AsyncSession, slug: str) -> Organization | None:
+    """Find an organization by the name in its address."""
+    return await session.scalar(select(Organization).where(Organization.slug == slug))
+
+
+async def user_by_email(session: AsyncSession, email: str) -> User | None:
+    """Find a user by e-mail address, which is kept in lower case."""
+    return await session.scalar(select(User).where(User.email == email.strip().lower()))
+
+
+async def team_by_id(session: AsyncSession, organization_id: UUID, team_id: UUID) -> Team:
+    """Load a team of an organization.
+
+    Raises `NotFound`.
+    """
+    return await get_owned(session, Team, organization_id, team_id, "team")
+
+
+async def member_by_id(session: AsyncSession, organization_id: UUID, member_id: UUID) -> Member:
+    """Load a member of an organization.
+
+    Raises `NotFound`.
+    """
+    return await get_owned(session, Member, organization_id, member_id, "member")
+
+
+async def team_by_slug(session: AsyncSession, organization_id: UUID, slug: str) -> Team | None:
+    """Find a team of an organization by the name in its address."""
+    return await session.scalar(owned(Team, organization_id).where(Team.slug == slug))
+
+
+async def organization_ids(session: AsyncSession) -> list[UUID]:
+    """List every organization of the installation, in the order they were made."""
+    return list(await session.scalars(select(Organization.id).order_by(Organization.id)))
+
+
+def visible_teams(caller: Caller, organization_id: UUID) -> Select[Team]:
+    """Select the teams that a caller may see."""
+    return owned(Team, organization_id).where(
+        within_reach(caller, Action.STRUCTURE_READ, organization_id, team=Team.id, member=None)
+    )
+
+
+def visible_members(caller: Caller, organization_id: UUID) -> Select[Member]:
+    """Select the members that a caller may see."""
+    return owned(Member, organization_id).where(
+        within_reach(
+            caller,
+            Action.STRUCTURE_READ,
+            organization_id,
+            team=Member.team_id,
+            member=Member.id,
+        )
+    )

@@ -1,0 +1,1 @@
+"""What was asked, decided and spent: questions over decision records."""

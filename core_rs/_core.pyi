@@ -1,0 +1,678 @@
+"""Rust core of Comptroller: the stubs of the extension module `core_rs._core`."""
+
+from typing import Self, TypedDict, Unpack, final
+
+ENGINE_VERSION: str
+
+# --- wire: strict JSON, chat-completions facts, streams, token counts (core_rs/src/wire.rs) ---
+
+class WireError(Exception):
+    """Bytes of a caller or a provider that cannot be trusted.
+
+    `code` is stable. For callers: `malformed_json`, `json_too_deep`, `duplicate_field`,
+    `invalid_value`. For providers: `upstream_bad_response`, `upstream_response_too_large`.
+    `param` is the path of the value, such as `messages[3].content`, where one is known;
+    `offset` the byte at which the fault was seen.
+    """
+
+    code: str
+    message: str
+    param: str | None
+    offset: int
+
+def scan_object(body: bytes) -> list[tuple[str, int, int]]:
+    """Check a whole request body and give its top-level members.
+
+    Each is (name after unescaping, start, end): `body[start:end]` is the value as sent, without
+    the white space around it. Nothing else may change a value than splicing into these spans.
+    Refused: everything RFC 8259 refuses, byte order marks, lone surrogates, deeper than 64,
+    numbers no double holds or longer than 64 bytes, keys with control characters, more than 256
+    members at the top or 4096 in any object, and two keys of one object that are the same after
+    unescaping and Unicode case folding. Inside `tools[*].function.parameters`,
+    `response_format.json_schema.schema` and `metadata` only exactly equal keys are the same.
+
+    Raises WireError: malformed_json, json_too_deep, duplicate_field, invalid_value.
+    """
+
+@final
+class ChatFacts:
+    """What admission needs to know about the input of a chat request."""
+
+    @property
+    def message_count(self) -> int: ...
+    @property
+    def input_tokens_max(self) -> int:
+        """Tokens that the input cannot exceed on any byte-level tokenizer, text parts only."""
+    @property
+    def unbounded_parts(self) -> tuple[str, ...]:
+        """Kinds of content whose tokens its bytes do not bound, sorted: `file`, `image_url`."""
+
+def chat_facts(
+    body: bytes,
+    messages: tuple[int, int],
+    tools: tuple[int, int] | None = None,
+    response_format: tuple[int, int] | None = None,
+) -> ChatFacts:
+    """Read the messages of a scanned body; the pairs are spans from `scan_object`.
+
+    Raises WireError: invalid_value if messages is not a list of 1 to 4096 objects, each with a
+    string `role` and a `content` that is a string, a list of parts with a string `type`, null or
+    left out.
+    """
+
+def count_chat_tokens(
+    vocabulary: str,
+    messages_json: bytes,
+    tools_json: bytes | None = None,
+    response_format_json: bytes | None = None,
+) -> int:
+    """Count the tokens of a chat input exactly enough never to be below what is billed.
+
+    Text by BPE, the frame of each message by the published allowance, tools and response format
+    by their bytes. About 50 µs per KB; never above `ChatFacts.input_tokens_max`.
+
+    Raises WireError like `chat_facts`; ValueError for an unknown vocabulary.
+    """
+
+def vocabulary_of(model: str) -> str | None:
+    """Name the bundled vocabulary of a model: `o200k_base`, `cl100k_base`; None if it is closed."""
+
+def count_tokens(vocabulary: str, text: str) -> int:
+    """Count the tokens of a text. Raises ValueError for an unknown vocabulary."""
+
+def warm_vocabularies() -> None:
+    """Load both vocabularies now (tens of milliseconds each) instead of at their first use."""
+
+@final
+class ReportedUsage:
+    """The usage a provider reported, in tokens; each is between 0 and 2**40.
+
+    As in the chat-completions format the details are contained in the totals. A detail that was
+    not sent is 0.
+    """
+
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def cache_read_tokens(self) -> int: ...
+    @property
+    def cache_write_tokens(self) -> int: ...
+    @property
+    def input_audio_tokens(self) -> int: ...
+    @property
+    def output_audio_tokens(self) -> int: ...
+    @property
+    def reasoning_tokens(self) -> int: ...
+
+@final
+class StreamMeter:
+    """Relay one chat-completions SSE stream and see what it says about itself.
+
+    Feed every chunk, relay what comes back. A frame is relayed when it is complete and
+    understood, as it was sent; with `strip_usage` the frame that only carries usage is dropped
+    and `usage` members are cut out of the others.
+    """
+
+    def __new__(cls, *, strip_usage: bool, vocabulary: str | None = None) -> Self:
+        """Start a stream. `vocabulary` is what `generated_tokens` counts with; None: bytes.
+
+        Raises ValueError for an unknown vocabulary.
+        """
+    def feed(self, chunk: bytes) -> bytes:
+        """Take a chunk and give the bytes to relay now, often the same object, maybe empty.
+
+        If a frame in the chunk cannot be trusted, what came before it is returned and `failure`
+        says why. Raises WireError (upstream_bad_response, upstream_response_too_large) when fed
+        after that.
+        """
+    def finish(self) -> bytes:
+        """Say that the stream ended and give the last bytes to relay.
+
+        Raises WireError: upstream_bad_response if the stream failed or ended inside a frame.
+        """
+    @property
+    def failure(self) -> str | None:
+        """Why nothing more is relayed: `malformed_frame`, `frame_too_large`, `truncated_frame`."""
+    @property
+    def usage(self) -> ReportedUsage | None:
+        """The last usage that could be believed."""
+    @property
+    def usage_fault(self) -> str | None:
+        """Why a usage was not taken: `malformed`, `negative`, `absurd`, `contradictory`.
+
+        None if all that came were taken or none came (`usage` is None then).
+        """
+    @property
+    def is_done(self) -> bool:
+        """Whether `[DONE]` was seen."""
+    @property
+    def upstream_error(self) -> bytes | None:
+        """The JSON of the first `error` the provider sent in the stream; its frame is relayed."""
+    @property
+    def model(self) -> str | None:
+        """The model the answer names (the first one)."""
+    @property
+    def finish_reasons(self) -> dict[int, str]:
+        """Finish reason by choice index, as far as seen."""
+    @property
+    def has_generated(self) -> bool:
+        """Whether any generated text was seen."""
+    @property
+    def generated_bytes(self) -> int:
+        """UTF-8 bytes of text, refusal, reasoning and tool calls: bounds the visible tokens."""
+    def generated_tokens(self) -> int:
+        """Count the visible tokens so far; a call costs only what is new since the last.
+
+        Text beyond 8 MiB not counted yet, and all text without a vocabulary, counts one token a
+        byte. Hidden reasoning is not in it.
+        """
+
+@final
+class ChatAnswer:
+    """What a chat-completions answer in one piece says about itself."""
+
+    @property
+    def usage(self) -> ReportedUsage | None: ...
+    @property
+    def usage_fault(self) -> str | None:
+        """Why the usage was not taken, as `StreamMeter.usage_fault`."""
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def finish_reasons(self) -> dict[int, str]: ...
+    @property
+    def upstream_error(self) -> bytes | None:
+        """The JSON of a top-level `error` member that is not null."""
+    @property
+    def generated_bytes(self) -> int: ...
+    @property
+    def generated_tokens(self) -> int | None:
+        """Our own count of the visible tokens; None where `usage` is there (not counted then)."""
+
+def parse_chat_answer(body: bytes, vocabulary: str | None = None) -> ChatAnswer:
+    """Read the JSON answer of a chat-completions call that did not stream.
+
+    Raises WireError: upstream_bad_response; ValueError for an unknown vocabulary.
+    """
+
+# --- price: price versions, costs, bounds (core_rs/src/price.rs) ---
+
+class _UsageCounts(TypedDict, total=False):
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    input_text_tokens: int
+    output_text_tokens: int
+    cache_text_read_tokens: int
+    cache_text_write_tokens: int
+    cache_text_write_5m_tokens: int
+    cache_text_write_1h_tokens: int
+    input_audio_tokens: int
+    output_audio_tokens: int
+    cache_audio_read_tokens: int
+    cache_audio_write_tokens: int
+    cache_audio_write_5m_tokens: int
+    cache_audio_write_1h_tokens: int
+    input_image_tokens: int
+    output_image_tokens: int
+    cache_image_read_tokens: int
+    cache_image_write_tokens: int
+    cache_image_write_5m_tokens: int
+    cache_image_write_1h_tokens: int
+    input_video_tokens: int
+    output_video_tokens: int
+    cache_video_read_tokens: int
+    cache_video_write_tokens: int
+    cache_video_write_5m_tokens: int
+    cache_video_write_1h_tokens: int
+    input_tool_tokens: int
+    input_text_tool_tokens: int
+    input_audio_tool_tokens: int
+    input_image_tool_tokens: int
+    input_video_tool_tokens: int
+    output_reasoning_tokens: int
+    output_text_reasoning_tokens: int
+    output_audio_reasoning_tokens: int
+    output_image_reasoning_tokens: int
+    output_video_reasoning_tokens: int
+    output_citation_tokens: int
+    output_text_citation_tokens: int
+    output_audio_citation_tokens: int
+    output_image_citation_tokens: int
+    output_video_citation_tokens: int
+    input_characters: int
+    input_text_messages: int
+    audio_seconds: int
+    input_audio_seconds: int
+    output_audio_seconds: int
+    input_pixels: int
+    input_document_pages: int
+    input_annotated_document_pages: int
+    rerank_searches: int
+    web_searches: int
+    social_searches: int
+    storage_searches: int
+    code_executions: int
+
+@final
+class Usage:
+    """What one request used, by unit of the price catalogue.
+
+    Counts overlap as providers report them: `input_tokens` includes `cache_read_tokens`,
+    `output_tokens` includes `output_reasoning_tokens`. Each count is 0 to 2**40, 0 when not given.
+    Raises `TypeError` for an unknown unit, `OverflowError` for a negative count, `EngineError`
+    (`count_out_of_range`) above 2**40.
+    """
+
+    def __new__(cls, **counts: Unpack[_UsageCounts]) -> Self: ...
+    @property
+    def input_tokens(self) -> int:
+        """All input tokens, cached ones included."""
+    @property
+    def output_tokens(self) -> int:
+        """All output tokens, reasoning included."""
+    @property
+    def cache_read_tokens(self) -> int:
+        """Input tokens read from the provider's cache."""
+    @property
+    def cache_write_tokens(self) -> int:
+        """Input tokens written to the provider's cache."""
+    @property
+    def output_reasoning_tokens(self) -> int:
+        """Output tokens the model spent on reasoning."""
+    def as_dict(self) -> dict[str, int]:
+        """Give the counts that are not zero, by unit, in the catalogue's order."""
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+
+@final
+class PriceSheet:
+    """An immutable price version: every (provider, model) priced by exact name.
+
+    A price is named by a dense index that `find` gives and that is valid for this sheet only.
+    Prices are fixed at the instant of admission: pass the same `at_wall_ns` (UTC, nanoseconds since
+    1970) to `bound` and `cost`. `context` holds what selects another list price, for example
+    `{"service_tier": "priority"}` or `{"processing": "batch"}`; None is the standard price.
+    Amounts are nano units of the sheet's currency, rounded up once.
+    Methods raise `EngineError` with the codes `unknown_price`, `contradictory_usage`,
+    `count_out_of_range`, `amount_overflow`, `cost_not_bounded`, `invalid_price`.
+    """
+
+    def __new__(cls, sheet_json: bytes) -> Self:
+        """Load a sheet compiled by `controlplane.pricing.sheet`.
+
+        Raises `EngineError` (`invalid_price_sheet`) naming what is wrong.
+        """
+    @property
+    def version(self) -> str:
+        """SHA-256 of the sheet's canonical JSON, 64 hexadecimal digits."""
+    @property
+    def currency(self) -> str:
+        """ISO 4217 code of the currency all prices of the sheet are in."""
+    def __len__(self) -> int: ...
+    def find(self, provider: str, model: str) -> int | None:
+        """Find the price of exactly this model, None when it has none."""
+    def context_window(self, price: int) -> int | None:
+        """Tell how many input tokens the model takes, None where the catalogue does not say."""
+    def input_tiers_cross(self, price: int, tokens: int) -> bool:
+        """Tell whether this many input tokens reach beyond the first price tier."""
+    def bound(
+        self,
+        price: int,
+        input_tokens: int,
+        output_tokens: int,
+        choices: int,
+        at_wall_ns: int,
+        context: dict[str, str] | None = None,
+    ) -> int:
+        """Bound the cost of a text-only request, in nano units.
+
+        No usage within `input_tokens` and `choices` x `output_tokens` that is settled within 24 h
+        of `at_wall_ns` costs more. Raises `EngineError` with `cost_not_bounded` for a model that is
+        not priced by tokens or requests, or that searches on its own at a price per search.
+        """
+    def cost(
+        self,
+        price: int,
+        usage: Usage,
+        at_wall_ns: int,
+        context: dict[str, str] | None = None,
+    ) -> int:
+        """Price a usage, in nano units. A price per request is counted once.
+
+        Raises `EngineError` with `contradictory_usage` when a part exceeds its whole.
+        """
+    def output_tokens_within(
+        self,
+        price: int,
+        nanos: int,
+        input_tokens: int,
+        choices: int,
+        at_wall_ns: int,
+        context: dict[str, str] | None = None,
+    ) -> int | None:
+        """Find the most output tokens for each choice whose bound fits into `nanos`.
+
+        At most 2**40 (output that is free); None when not even the input fits.
+        """
+
+# --- limits: keys, limits, counters, reservations (core_rs/src/engine.rs) ---
+
+class EngineError(Exception):
+    """Say that a call was wrong or could not be carried out; nothing was changed.
+
+    `code` is stable: invalid_argument, invalid_json, invalid_policy, invalid_keys, too_many,
+    overflow, unknown_key, unknown_organization, organization_not_loaded, unknown_reservation,
+    duplicate_reservation, already_settled, already_released, unbooked_full, poisoned.
+    """
+
+    code: str
+
+@final
+class Engine:
+    """Hold keys, limits, counters and open reservations of all organizations; decide and settle.
+
+    Spend is in nano units of the organization's currency (1 unit = 10**9), `wall_ns` in
+    nanoseconds since the Unix epoch, `mono_ns` in nanoseconds of any clock that never goes back.
+    Safe to share between threads: one lock per organization. An organization never sees time go
+    back: an earlier instant counts as the latest one it has seen.
+    """
+
+    def __init__(self) -> None: ...
+    def load_keys(self, keys_json: bytes) -> int:
+        """Insert or replace the listed keys with their secrets; return how many were given.
+
+        A list of `{"id", "organization_id", "team_id", "member_id", "state", "expires_at_ns",
+        "secrets": [{"digest", "expires_at_ns"}]}`; all or none are applied.
+
+        Raises EngineError: invalid_json, invalid_keys, too_many.
+        """
+
+    def missing_counters(self, snapshot_json: bytes, wall_ns: int, mono_ns: int) -> bytes:
+        """List as JSON the counters that the snapshot needs and that are not kept yet.
+
+        Each is `{"scope": {"kind", "id"}, "where", "resource", "window", "starts_at_ns",
+        "ends_at_ns"}`, half-open on the wall clock; a rolling window from 61 buckets ago to now.
+        Changes nothing.
+
+        Raises EngineError: invalid_json, invalid_policy, too_many.
+        """
+
+    def load_organization(
+        self, snapshot_json: bytes, seeds_json: bytes, wall_ns: int, mono_ns: int
+    ) -> None:
+        """Put a policy snapshot in force for the very next request, at once and as a whole.
+
+        Counters and open reservations stay. A counter not kept so far starts from its seed, the
+        settlements after the last `booked_through`, and what open reservations hold. `seeds_json`
+        lists specifications of `missing_counters`, each with `"entries": [[wall_ns, amount], …]`:
+        for a calendar window the instant of admission, for a rolling one that of settlement (of
+        admission, for requests). Seeds must hold exactly what was booked through the last
+        `booked_through`: read them and load while nothing books.
+
+        Raises EngineError: invalid_json, invalid_policy, too_many, overflow.
+        """
+
+    def authenticate(self, digest: bytes, wall_ns: int) -> Principal | None:
+        """Return whom a secret belongs to; None if unknown, revoked or expired (key or secret).
+
+        A disabled key is returned, with its state.
+
+        Raises EngineError: invalid_argument (not 32 bytes), organization_not_loaded.
+        """
+
+    def model_refused_by(self, key: int, model: str) -> str | None:
+        """Return the kind of the first scope that does not allow the model, None if all do.
+
+        In the order organization, team, member, key.
+
+        Raises EngineError: unknown_key, organization_not_loaded.
+        """
+
+    def admit(
+        self,
+        key: int,
+        reservation_id: bytes,
+        spend_nanos: int,
+        tokens: int,
+        model: str,
+        provider: str,
+        wall_ns: int,
+        mono_ns: int,
+    ) -> Admission | Refusal:
+        """Reserve on every limit of the key's path, or refuse and leave no trace.
+
+        `reservation_id` is 16 bytes, new; `spend_nanos` and `tokens` are upper bounds, ≥ 0.
+
+        Raises EngineError: invalid_argument, unknown_key, organization_not_loaded,
+        duplicate_reservation, too_many, unbooked_full, overflow.
+        """
+
+    def extend(
+        self,
+        organization: int,
+        reservation_id: bytes,
+        spend_nanos: int,
+        tokens: int,
+        wall_ns: int,
+        mono_ns: int,
+    ) -> Refusal | None:
+        """Add these amounts to what an open reservation holds; None when they are held.
+
+        On all hard limits of the reservation or on none; metered limits do not refuse it.
+
+        Raises EngineError: invalid_argument, unknown_reservation, already_settled,
+        already_released, organization_not_loaded, overflow.
+        """
+
+    def progress(
+        self,
+        organization: int,
+        reservation_id: bytes,
+        spend_nanos: int,
+        tokens: int,
+        wall_ns: int,
+        mono_ns: int,
+    ) -> None:
+        """Report what an open reservation has cost and used so far (cumulative).
+
+        Metered limits see it at once. Less than reported before changes nothing; more than is
+        held raises the hold.
+
+        Raises EngineError: as `extend`.
+        """
+
+    def settle(
+        self,
+        organization: int,
+        reservation_id: bytes,
+        spend_nanos: int,
+        tokens: int,
+        wall_ns: int,
+        mono_ns: int,
+    ) -> Settlement:
+        """Book what a request really cost, in the period that admitted it, and end its hold.
+
+        Applies even beyond the hold and the caps. Repeated, it returns the first result with
+        `first` False, until `booked_through` has passed it.
+
+        Raises EngineError: invalid_argument, unknown_reservation, already_released,
+        organization_not_loaded, overflow.
+        """
+
+    def release(
+        self, organization: int, reservation_id: bytes, wall_ns: int, mono_ns: int
+    ) -> bool:
+        """End a reservation as if it had never been; True the first time, False when repeated.
+
+        Raises EngineError: invalid_argument, unknown_reservation, already_settled,
+        organization_not_loaded.
+        """
+
+    def booked_through(self, organization: int, seq: int) -> None:
+        """Say that all settlements up to and including `seq` are in the ledger.
+
+        Their outcomes are forgotten. At 65,536 unbooked settlements `admit` raises unbooked_full.
+
+        Raises EngineError: invalid_argument (`seq` not handed out yet), organization_not_loaded.
+        """
+
+    def limit_states(self, organization_id: str, wall_ns: int, mono_ns: int) -> bytes:
+        """List as JSON the state of every limit of an organization.
+
+        Each is `{"limit_id", "kind", "scope", "where", "resource", "window", "time_zone", "mode",
+        "cap", "settled", "used", "held", "starts_at_ns", "ends_at_ns", "open", "frees_at_ns"}`.
+        `used` is settled + what open requests have cost so far (what metered limits measure),
+        `held` the rest of the holds (hard limits measure used + held). `open` and `frees_at_ns`
+        are null but for breakers.
+
+        Raises EngineError: unknown_organization, organization_not_loaded.
+        """
+
+    def organization_index(self, organization_id: str) -> int:
+        """Return the number by which the other methods know an organization.
+
+        Raises EngineError: unknown_organization.
+        """
+
+    def open_reservations(self, organization_id: str) -> int:
+        """Count the open reservations of an organization.
+
+        Raises EngineError: unknown_organization, organization_not_loaded.
+        """
+
+@final
+class Principal:
+    """Name a key, whom it acts for, and the policy in force when it was looked up."""
+
+    @property
+    def key(self) -> int: ...
+    @property
+    def organization(self) -> int: ...
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def organization_id(self) -> str: ...
+    @property
+    def team_id(self) -> str | None: ...
+    @property
+    def member_id(self) -> str | None: ...
+    @property
+    def state(self) -> str:
+        """`active` or `disabled`."""
+    @property
+    def organization_state(self) -> str:
+        """`active`, `suspended` or `archived`."""
+    @property
+    def policy_version(self) -> str: ...
+
+@final
+class Admission:
+    """Tell what was reserved, and what is left."""
+
+    @property
+    def spend_nanos(self) -> int:
+        """Held, in nano units."""
+    @property
+    def tokens(self) -> int:
+        """Held."""
+    @property
+    def policy_version(self) -> str: ...
+    @property
+    def remaining_spend_nanos(self) -> int | None:
+        """Least room any hard spend limit has left after this; None without such a limit."""
+    @property
+    def requests_limit(self) -> int | None:
+        """Cap of the key's tightest rate limit on requests."""
+    @property
+    def requests_remaining(self) -> int | None: ...
+    @property
+    def requests_reset_ns(self) -> int | None:
+        """Nanoseconds until its window is empty if nothing is added."""
+    @property
+    def tokens_limit(self) -> int | None:
+        """Cap of the key's tightest rate limit on tokens."""
+    @property
+    def tokens_remaining(self) -> int | None: ...
+    @property
+    def tokens_reset_ns(self) -> int | None:
+        """Nanoseconds until its window is empty if nothing is added."""
+    def seen_json(self) -> bytes:
+        """List what the decision saw before it added: `[{"limit_id", "used", "held", "cap"}]`."""
+
+@final
+class Refusal:
+    """Say which limit refused, with its figures, and when the request can succeed.
+
+    Instant and `waits_for` are those of the refusing limit that frees last. `kind` is budget,
+    breaker, rate or quota; or `key`, `organization` when their state refuses, and then all that
+    describes a limit is None.
+    """
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def limit_id(self) -> str | None: ...
+    @property
+    def scope_kind(self) -> str: ...
+    @property
+    def scope_id(self) -> str: ...
+    @property
+    def resource(self) -> str | None:
+        """`spend`, `requests` or `tokens`."""
+    @property
+    def window(self) -> str | None:
+        """`rolling_60s`, `rolling_3600s`, `calendar_day`, `calendar_week`, `calendar_month`."""
+    @property
+    def time_zone(self) -> str | None: ...
+    @property
+    def mode(self) -> str | None: ...
+    @property
+    def cap(self) -> int | None: ...
+    @property
+    def used(self) -> int | None: ...
+    @property
+    def held(self) -> int | None: ...
+    @property
+    def requested(self) -> int | None: ...
+    @property
+    def frees_at_wall_ns(self) -> int | None: ...
+    @property
+    def retry_after_ns(self) -> int | None: ...
+    @property
+    def waits_for(self) -> str | None:
+        """`open_requests` (at no known instant), `period` or `never`."""
+    @property
+    def policy_version(self) -> str: ...
+    def seen_json(self) -> bytes:
+        """List what the decision saw: `[{"limit_id", "used", "held", "cap"}]`."""
+
+@final
+class Settlement:
+    """Tell what was booked."""
+
+    @property
+    def first(self) -> bool:
+        """False when the reservation had been settled before."""
+    @property
+    def seq(self) -> int:
+        """Number of the settlement in its organization, from 1."""
+    @property
+    def spend_nanos(self) -> int: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def overrun_nanos(self) -> int:
+        """Spend beyond what was held."""
+    @property
+    def exceeded(self) -> list[str]:
+        """Hard limits that are over their caps after this settlement."""

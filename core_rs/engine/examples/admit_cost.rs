@@ -1,0 +1,101 @@
+//! Prints what one admission and one settlement over twelve limits cost, in nanoseconds.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement fails by panicking")]
+#![expect(clippy::arithmetic_side_effects, reason = "small numbers")]
+use std::hint::black_box;
+use std::time::Instant;
+
+use comptroller_engine::{Amounts, Ask, Decision, Digest, Engine, Id, Now, ReservationId};
+use serde_json::{Value, json};
+
+const RUNS: u32 = 11;
+const REQUESTS: u32 = 20_000;
+const START_NS: u64 = 1_767_268_800_000_000_000;
+
+fn scope(kind: &str) -> Value {
+    let number = ["none", "organization", "team", "member", "key"].iter().position(|it| *it == kind);
+    json!({"kind": kind, "id": Id::from(number.unwrap() as u128).to_string()})
+}
+
+fn limit(number: usize, what: &str, window: &Value) -> Value {
+    let words: Vec<&str> = what.split(' ').collect();
+    json!({
+        "id": Id::from(100 + number as u128).to_string(), "kind": words[0], "scope": scope(words[1]),
+        "where": null, "resource": words[2], "window": window, "cap": i64::MAX / 2, "mode": words[3],
+        "hold": "bound",
+    })
+}
+
+/// Four budgets, six breakers, requests and tokens a minute.
+fn limits() -> Vec<Value> {
+    let month = json!({"kind": "calendar", "period": "month", "time_zone": "Europe/Berlin"});
+    let minute = json!({"kind": "rolling", "seconds": 60});
+    let hour = json!({"kind": "rolling", "seconds": 3600});
+    let mut limits = Vec::new();
+    for scope in ["key", "member", "team", "organization"] {
+        limits.push(limit(limits.len(), &format!("budget {scope} spend hard"), &month));
+    }
+    for scope in ["member", "team", "organization"] {
+        for window in [&minute, &hour] {
+            limits.push(limit(limits.len(), &format!("breaker {scope} spend metered"), window));
+        }
+    }
+    limits.push(limit(limits.len(), "rate key requests hard", &minute));
+    limits.push(limit(limits.len(), "rate key tokens metered", &minute));
+    limits
+}
+
+fn engine() -> Engine {
+    let engine = Engine::new();
+    let id = |number: u128| Id::from(number).to_string();
+    let snapshot = json!({
+        "organization_id": id(1), "state": "active", "currency": "EUR", "version": "v1",
+        "limits": limits(), "models": [],
+    });
+    let keys = json!([{
+        "id": id(4), "organization_id": id(1), "team_id": id(2), "member_id": id(3),
+        "state": "active", "expires_at_ns": null,
+        "secrets": [{"digest": "00".repeat(32), "expires_at_ns": null}],
+    }]);
+    engine.load_keys(keys.to_string().as_bytes()).unwrap();
+    let now = Now { wall_ns: START_NS, mono_ns: 0 };
+    engine.load_organization(snapshot.to_string().as_bytes(), b"[]", now).unwrap();
+    engine
+}
+
+/// Admit and settle; return nanoseconds per admission and per settlement.
+fn run(engine: &Engine, key: u32, run: u32) -> (u128, u128) {
+    let amounts = Amounts { spend_nanos: 1_000, tokens: 100 };
+    let id = |number: u32| ReservationId::from(u128::from(run * REQUESTS + number).to_be_bytes());
+    let at = |number: u32| {
+        let elapsed_ns = u64::from(run * REQUESTS + number) * 1_000_000;
+        Now { wall_ns: START_NS + elapsed_ns, mono_ns: elapsed_ns }
+    };
+    let begun = Instant::now();
+    for number in 0..REQUESTS {
+        let ask = Ask { id: id(number), amounts, model: "gpt-4o-mini", provider: "openai" };
+        let decision = engine.admit(key, ask, at(number)).unwrap();
+        assert!(matches!(black_box(decision), Decision::Admitted(_)));
+    }
+    let admitted = begun.elapsed().as_nanos();
+    let begun = Instant::now();
+    for number in 0..REQUESTS {
+        let _ = black_box(engine.settle(0, id(number), amounts, at(REQUESTS)).unwrap());
+    }
+    let settled = begun.elapsed().as_nanos();
+    engine.booked_through(0, u64::from((run + 1) * REQUESTS)).unwrap();
+    (admitted / u128::from(REQUESTS), settled / u128::from(REQUESTS))
+}
+
+fn median(mut figures: Vec<u128>) -> u128 {
+    figures.sort_unstable();
+    figures[figures.len() / 2]
+}
+
+fn main() {
+    let engine = engine();
+    let key = engine.authenticate(Digest::from([0; 32]), START_NS).unwrap().unwrap().key;
+    let runs = (0..RUNS).map(|number| run(&engine, key, number));
+    let (admit, settle): (Vec<u128>, Vec<u128>) = runs.unzip();
+    println!("admit over 12 limits:  {} ns (median of {RUNS} runs)", median(admit));
+    println!("settle over 12 limits: {} ns (median of {RUNS} runs)", median(settle));
+}

@@ -1,0 +1,23 @@
+//! Behaviour of limits, counters, reservations and keys, through the crate's public face.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+mod calendar;
+mod fixture;
+#[cfg(feature = "shuttle")]
+mod interleaving;
+#[cfg(not(feature = "shuttle"))]
+mod keys;
+mod loading;
+mod model;
+mod refusing;
+mod settling;
+mod window;

@@ -1,0 +1,121 @@
+//! The bound holds for any sheet and any usage within it.
+use std::collections::BTreeMap;
+
+use comptroller_engine::price::{COUNT_MAX, INPUT_TOKENS, OUTPUT_TOKENS, PriceSheet, Unit, Usage};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::fixture::{DAY_NS, dated, extent, usage};
+
+/// Units a text-only request can use, each after the wholes it is part of.
+const REACHABLE: [&str; 7] = [
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "output_reasoning_tokens",
+    "output_citation_tokens",
+];
+
+fn any_rate() -> impl Strategy<Value = Value> {
+    let picos = 0_u64..20_000_000;
+    let tier = (0_u64..500_000, picos.clone());
+    (picos, prop::collection::btree_map(tier.0, tier.1, 0..3)).prop_map(|(base, tiers)| {
+        let tiers: Vec<_> = tiers
+            .iter()
+            .map(|(above, picos)| json!({"above": above, "picos": picos}))
+            .collect();
+        json!({"base": base, "tiers": tiers})
+    })
+}
+
+fn any_rates() -> impl Strategy<Value = Value> {
+    let rates = prop::collection::vec(any_rate(), REACHABLE.len());
+    (rates, any_rate()).prop_map(|(rates, request)| {
+        let mut priced: BTreeMap<_, _> = REACHABLE.into_iter().zip(rates).collect();
+        priced.insert("requests", request);
+        json!(priced)
+    })
+}
+
+fn any_daily() -> impl Strategy<Value = Value> {
+    (0..DAY_NS, 0..DAY_NS)
+        .prop_map(|(start_ns, end_ns)| json!({"daily": {"start_ns": start_ns, "end_ns": end_ns}}))
+}
+
+fn any_sheet() -> impl Strategy<Value = PriceSheet> {
+    (
+        any_rates(),
+        any_rates(),
+        any_rates(),
+        any_daily(),
+        19_999_u64..20_002,
+    )
+        .prop_map(|(first, second, third, daily, day)| {
+            dated(json!([
+                {"when": null, "rates": first},
+                {"when": {"since": {"day": day}}, "rates": second},
+                {"when": daily, "rates": third},
+            ]))
+        })
+}
+
+/// A usage with at most these many tokens, split among the parts by shares of a thousand.
+fn any_usage() -> impl Strategy<Value = Usage> {
+    let tokens = 0_u64..600_000;
+    (tokens.clone(), tokens, prop::array::uniform5(0_u64..=250)).prop_map(
+        |(input, output, shares)| {
+            let [read, write, hour, reasoning, citation] = shares;
+            let counts = [
+                input,
+                input * read / 1000,
+                input * write / 1000,
+                input * write * hour / 1_000_000,
+                output,
+                output * reasoning / 1000,
+                output * citation / 1000,
+            ];
+            let units = REACHABLE.map(|name| Unit::named(name).unwrap());
+            usage(&units.into_iter().zip(counts).collect::<Vec<_>>())
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn no_usage_within_its_extent_costs_more_than_the_bound(
+        sheet in any_sheet(),
+        used in any_usage(),
+        choices in 1_u64..9,
+        slack in (0_u64..1_000, 0_u64..100),
+        at_ns in 19_999 * DAY_NS..20_002 * DAY_NS,
+        later_ns in 0..=DAY_NS,
+    ) {
+        let each = used.count(OUTPUT_TOKENS).div_ceil(choices) + slack.1;
+        let extent = extent(used.count(INPUT_TOKENS) + slack.0, each, choices);
+        let bound = sheet.bound(0, extent, at_ns, None).unwrap();
+        prop_assert!(sheet.cost(0, &used, at_ns, None).unwrap() <= bound);
+        prop_assert!(sheet.cost(0, &used, at_ns + later_ns, None).unwrap() <= bound);
+    }
+
+    #[test]
+    fn the_output_that_fits_is_the_largest_whose_bound_fits(
+        sheet in any_sheet(),
+        nanos in 0_i64..20_000_000_000,
+        input_tokens in 0_u64..600_000,
+        choices in 1_u64..9,
+        at_ns in 19_999 * DAY_NS..20_002 * DAY_NS,
+    ) {
+        let asked = |output_tokens| extent(input_tokens, output_tokens, choices);
+        let bound = |output| sheet.bound(0, asked(output), at_ns, None).unwrap();
+        match sheet.output_tokens_within(0, nanos, asked(0), at_ns, None).unwrap() {
+            None => prop_assert!(bound(0) > nanos),
+            Some(COUNT_MAX) => prop_assert!(bound(COUNT_MAX) <= nanos),
+            Some(fits) => {
+                prop_assert!(bound(fits) <= nanos);
+                prop_assert!(bound(fits + 1) > nanos);
+            }
+        }
+    }
+}

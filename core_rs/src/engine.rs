@@ -1,0 +1,448 @@
+//! Python classes of the limits engine: converts and delegates, decides nothing.
+//!
+//! The GIL is kept for a decision, which takes less than a microsecond; it is let go while JSON of
+//! any size is read or written.
+use comptroller_engine as engine;
+use engine::{Admission, Amounts, Ask, Decision, Digest, Id, Now, Principal, Refusal, Settlement};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::{EngineError, Error};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// Register the classes of this file.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("EngineError", module.py().get_type::<EngineError>())?;
+    module.add_class::<PyEngine>()?;
+    module.add_class::<PyPrincipal>()?;
+    module.add_class::<PyAdmission>()?;
+    module.add_class::<PyRefusal>()?;
+    module.add_class::<PySettlement>()
+}
+
+fn now(wall_ns: u64, mono_ns: u64) -> Now {
+    Now { wall_ns, mono_ns }
+}
+
+fn reservation_id(bytes: &[u8]) -> Result<engine::ReservationId> {
+    let bytes: [u8; 16] =
+        bytes.try_into().map_err(|_| Error::Argument("a reservation id has 16 bytes"))?;
+    Ok(bytes.into())
+}
+
+fn organization_id(text: &str) -> Result<Id> {
+    Id::parse(text).ok_or(Error::Limits(engine::Error::UnknownOrganization))
+}
+
+fn seen_json<'py>(py: Python<'py>, seen: &[engine::decision::Seen]) -> Result<Bound<'py, PyBytes>> {
+    let json = serde_json::to_vec(seen).map_err(|_| Error::Argument("figures are not JSON"))?;
+    Ok(PyBytes::new(py, &json))
+}
+
+/// Wraps [`engine::Engine`].
+#[pyclass(frozen, name = "Engine", module = "core_rs")]
+pub struct PyEngine(engine::Engine);
+
+#[pymethods]
+impl PyEngine {
+    #[new]
+    fn new() -> Self {
+        Self(engine::Engine::new())
+    }
+
+    fn load_keys(&self, py: Python<'_>, keys_json: &[u8]) -> Result<usize> {
+        Ok(py.detach(|| self.0.load_keys(keys_json))?)
+    }
+
+    fn missing_counters<'py>(
+        &self,
+        py: Python<'py>,
+        snapshot_json: &[u8],
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let json = py.detach(|| self.0.missing_counters(snapshot_json, now(wall_ns, mono_ns)))?;
+        Ok(PyBytes::new(py, &json))
+    }
+
+    fn load_organization(
+        &self,
+        py: Python<'_>,
+        snapshot_json: &[u8],
+        seeds_json: &[u8],
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<()> {
+        let at = now(wall_ns, mono_ns);
+        py.detach(|| self.0.load_organization(snapshot_json, seeds_json, at))?;
+        Ok(())
+    }
+
+    fn authenticate(&self, digest: &[u8], wall_ns: u64) -> Result<Option<PyPrincipal>> {
+        let digest: [u8; 32] =
+            digest.try_into().map_err(|_| Error::Argument("a digest has 32 bytes"))?;
+        let found = self.0.authenticate(Digest::from(digest), wall_ns)?;
+        Ok(found.map(PyPrincipal))
+    }
+
+    fn model_refused_by(&self, key: u32, model: &str) -> Result<Option<&'static str>> {
+        Ok(self.0.model_refused_by(key, model)?.map(engine::ScopeKind::name))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call a request: no object is built for it")]
+    fn admit<'py>(
+        &self,
+        py: Python<'py>,
+        key: u32,
+        reservation_id: &[u8],
+        spend_nanos: i64,
+        tokens: i64,
+        model: &str,
+        provider: &str,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let id = self::reservation_id(reservation_id)?;
+        let ask = Ask { id, amounts: Amounts { spend_nanos, tokens }, model, provider };
+        match self.0.admit(key, ask, now(wall_ns, mono_ns)).map_err(Error::from)? {
+            Decision::Admitted(admission) => Ok(Bound::new(py, PyAdmission(admission))?.into_any()),
+            Decision::Refused(refusal) => Ok(Bound::new(py, PyRefusal(refusal))?.into_any()),
+        }
+    }
+
+    fn extend(
+        &self,
+        organization: u32,
+        reservation_id: &[u8],
+        spend_nanos: i64,
+        tokens: i64,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<Option<PyRefusal>> {
+        let id = self::reservation_id(reservation_id)?;
+        let more = Amounts { spend_nanos, tokens };
+        let refusal = self.0.extend(organization, id, more, now(wall_ns, mono_ns))?;
+        Ok(refusal.map(|refusal| PyRefusal(Box::new(refusal))))
+    }
+
+    fn progress(
+        &self,
+        organization: u32,
+        reservation_id: &[u8],
+        spend_nanos: i64,
+        tokens: i64,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<()> {
+        let id = self::reservation_id(reservation_id)?;
+        let so_far = Amounts { spend_nanos, tokens };
+        Ok(self.0.progress(organization, id, so_far, now(wall_ns, mono_ns))?)
+    }
+
+    fn settle(
+        &self,
+        organization: u32,
+        reservation_id: &[u8],
+        spend_nanos: i64,
+        tokens: i64,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<PySettlement> {
+        let id = self::reservation_id(reservation_id)?;
+        let actual = Amounts { spend_nanos, tokens };
+        Ok(PySettlement(self.0.settle(organization, id, actual, now(wall_ns, mono_ns))?))
+    }
+
+    fn release(
+        &self,
+        organization: u32,
+        reservation_id: &[u8],
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<bool> {
+        let id = self::reservation_id(reservation_id)?;
+        Ok(self.0.release(organization, id, now(wall_ns, mono_ns))?)
+    }
+
+    fn booked_through(&self, organization: u32, seq: u64) -> Result<()> {
+        Ok(self.0.booked_through(organization, seq)?)
+    }
+
+    fn limit_states<'py>(
+        &self,
+        py: Python<'py>,
+        organization_id: &str,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let number = self.organization_index(organization_id)?;
+        let json = py.detach(|| self.0.limit_states(number, now(wall_ns, mono_ns)))?;
+        Ok(PyBytes::new(py, &json))
+    }
+
+    fn organization_index(&self, organization_id: &str) -> Result<u32> {
+        Ok(self.0.organization_number(self::organization_id(organization_id)?)?)
+    }
+
+    fn open_reservations(&self, organization_id: &str) -> Result<usize> {
+        Ok(self.0.open_reservations(self.organization_index(organization_id)?)?)
+    }
+}
+
+/// Wraps [`Principal`].
+#[pyclass(frozen, name = "Principal", module = "core_rs")]
+pub struct PyPrincipal(Principal);
+
+#[pymethods]
+impl PyPrincipal {
+    #[getter]
+    fn key(&self) -> u32 {
+        self.0.key
+    }
+
+    #[getter]
+    fn organization(&self) -> u32 {
+        self.0.organization
+    }
+
+    #[getter]
+    fn key_id(&self) -> String {
+        self.0.key_id.to_string()
+    }
+
+    #[getter]
+    fn organization_id(&self) -> String {
+        self.0.organization_id.to_string()
+    }
+
+    #[getter]
+    fn team_id(&self) -> Option<String> {
+        self.0.team_id.map(|id| id.to_string())
+    }
+
+    #[getter]
+    fn member_id(&self) -> Option<String> {
+        self.0.member_id.map(|id| id.to_string())
+    }
+
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.0.state.name()
+    }
+
+    #[getter]
+    fn organization_state(&self) -> &'static str {
+        self.0.organization_state.name()
+    }
+
+    #[getter]
+    fn policy_version(&self) -> &str {
+        &self.0.policy_version
+    }
+}
+
+/// Wraps [`Admission`].
+#[pyclass(frozen, name = "Admission", module = "core_rs")]
+pub struct PyAdmission(Admission);
+
+#[pymethods]
+impl PyAdmission {
+    #[getter]
+    fn spend_nanos(&self) -> i64 {
+        self.0.held.spend_nanos
+    }
+
+    #[getter]
+    fn tokens(&self) -> i64 {
+        self.0.held.tokens
+    }
+
+    #[getter]
+    fn policy_version(&self) -> &str {
+        &self.0.policy_version
+    }
+
+    #[getter]
+    fn remaining_spend_nanos(&self) -> Option<i64> {
+        self.0.remaining_spend_nanos
+    }
+
+    #[getter]
+    fn requests_limit(&self) -> Option<i64> {
+        self.0.requests.map(|rate| rate.limit)
+    }
+
+    #[getter]
+    fn requests_remaining(&self) -> Option<i64> {
+        self.0.requests.map(|rate| rate.remaining)
+    }
+
+    #[getter]
+    fn requests_reset_ns(&self) -> Option<u64> {
+        self.0.requests.map(|rate| rate.reset_ns)
+    }
+
+    #[getter]
+    fn tokens_limit(&self) -> Option<i64> {
+        self.0.tokens.map(|rate| rate.limit)
+    }
+
+    #[getter]
+    fn tokens_remaining(&self) -> Option<i64> {
+        self.0.tokens.map(|rate| rate.remaining)
+    }
+
+    #[getter]
+    fn tokens_reset_ns(&self) -> Option<u64> {
+        self.0.tokens.map(|rate| rate.reset_ns)
+    }
+
+    fn seen_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        self::seen_json(py, &self.0.seen)
+    }
+}
+
+/// Wraps [`Refusal`].
+#[pyclass(frozen, name = "Refusal", module = "core_rs")]
+pub struct PyRefusal(Box<Refusal>);
+
+impl PyRefusal {
+    fn of_limit<'a, T>(&'a self, get: impl FnOnce(&'a engine::decision::LimitFigures) -> T) -> Option<T> {
+        self.0.limit.as_ref().map(get)
+    }
+}
+
+#[pymethods]
+impl PyRefusal {
+    #[getter]
+    fn code(&self) -> &'static str {
+        self.0.code
+    }
+
+    #[getter]
+    fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    #[getter]
+    fn kind(&self) -> &'static str {
+        self.0.kind
+    }
+
+    #[getter]
+    fn limit_id(&self) -> Option<String> {
+        self.of_limit(|limit| limit.limit_id.to_string())
+    }
+
+    #[getter]
+    fn scope_kind(&self) -> &'static str {
+        self.0.scope.kind.name()
+    }
+
+    #[getter]
+    fn scope_id(&self) -> String {
+        self.0.scope.id.to_string()
+    }
+
+    #[getter]
+    fn resource(&self) -> Option<&'static str> {
+        self.of_limit(|limit| limit.resource.name())
+    }
+
+    #[getter]
+    fn window(&self) -> Option<&'static str> {
+        self.of_limit(|limit| limit.window)
+    }
+
+    #[getter]
+    fn time_zone(&self) -> Option<&str> {
+        self.of_limit(|limit| limit.time_zone.as_deref()).flatten()
+    }
+
+    #[getter]
+    fn mode(&self) -> Option<&'static str> {
+        self.of_limit(|limit| limit.mode.name())
+    }
+
+    #[getter]
+    fn cap(&self) -> Option<i64> {
+        self.of_limit(|limit| limit.cap)
+    }
+
+    #[getter]
+    fn used(&self) -> Option<i64> {
+        self.of_limit(|limit| limit.used)
+    }
+
+    #[getter]
+    fn held(&self) -> Option<i64> {
+        self.of_limit(|limit| limit.held)
+    }
+
+    #[getter]
+    fn requested(&self) -> Option<i64> {
+        self.of_limit(|limit| limit.requested)
+    }
+
+    #[getter]
+    fn frees_at_wall_ns(&self) -> Option<u64> {
+        self.0.frees_at_wall_ns
+    }
+
+    #[getter]
+    fn retry_after_ns(&self) -> Option<u64> {
+        self.0.retry_after_ns
+    }
+
+    #[getter]
+    fn waits_for(&self) -> Option<&'static str> {
+        self.0.waits_for.map(engine::decision::WaitsFor::name)
+    }
+
+    #[getter]
+    fn policy_version(&self) -> &str {
+        &self.0.policy_version
+    }
+
+    fn seen_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
+        self::seen_json(py, &self.0.seen)
+    }
+}
+
+/// Wraps [`Settlement`].
+#[pyclass(frozen, name = "Settlement", module = "core_rs")]
+pub struct PySettlement(Settlement);
+
+#[pymethods]
+impl PySettlement {
+    #[getter]
+    fn first(&self) -> bool {
+        self.0.first
+    }
+
+    #[getter]
+    fn seq(&self) -> u64 {
+        self.0.seq
+    }
+
+    #[getter]
+    fn spend_nanos(&self) -> i64 {
+        self.0.booked.spend_nanos
+    }
+
+    #[getter]
+    fn tokens(&self) -> i64 {
+        self.0.booked.tokens
+    }
+
+    #[getter]
+    fn overrun_nanos(&self) -> i64 {
+        self.0.overrun_nanos
+    }
+
+    #[getter]
+    fn exceeded(&self) -> Vec<String> {
+        self.0.exceeded.iter().map(ToString::to_string).collect()
+    }
+}

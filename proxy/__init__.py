@@ -1,0 +1,1 @@
+"""The proxy: takes an app's request, decides, forwards, counts, settles and records."""

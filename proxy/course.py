@@ -1,0 +1,168 @@
+"""What is known of one request while it runs, and the record made of it at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from controlplane.clock import Clock
+from controlplane.ledger.records import (
+    Decision,
+    DecisionRecord,
+    LedgerEntry,
+    UsageSource,
+    invoice_period,
+)
+from core_rs import ENGINE_VERSION, Admission, Principal, Refusal, Settlement
+from proxy.attribution import NONE, Attribution
+from proxy.errors import Problem
+from proxy.routing import Deployment
+from proxy.wire.openai_chat import ChatRequest
+
+IDS_CACHED_MAX: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a request is booked at, in nano units and tokens, and how that is known."""
+
+    cost_nanos: int
+    input_tokens: int
+    output_tokens: int
+    source: UsageSource
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens together, as token limits count them."""
+        return self.input_tokens + self.output_tokens
+
+
+NOTHING: Final = Measured(0, 0, 0, "none")
+
+
+@dataclass(slots=True)
+class Course:
+    """One authenticated request from its admission to its record."""
+
+    request_id: bytes
+    route: str
+    principal: Principal
+    currency: str
+    price_version: str
+    wall_ns: int
+    mono_ns: int
+    attribution: Attribution = NONE
+    chat: ChatRequest | None = None
+    deployment: Deployment | None = None
+    admission: Admission | None = None
+    refusal: Refusal | None = None
+    problem: Problem | None = None
+    upstream_status: int | None = None
+    first_byte_at_ns: int | None = None
+    client_left: bool = False
+
+    @property
+    def header_id(self) -> bytes:
+        """The request id as callers see it, in `x-request-id`."""
+        return b"req_" + self.request_id.hex().encode()
+
+    def record(
+        self, clock: Clock, measured: Measured = NOTHING, settlement: Settlement | None = None
+    ) -> DecisionRecord:
+        """Make the one record of this request; `settlement` when money was booked or could be."""
+        now_ns = clock.wall_ns()
+        chat, deployment, problem = self.chat, self.deployment, self.problem
+        admission, refusal, labels = self.admission, self.refusal, self.attribution
+        return DecisionRecord(
+            id=self.request_id,
+            organization_id=_uuid(self.principal.organization_id),
+            key_id=_uuid(self.principal.key_id),
+            team_id=_optional_uuid(self.principal.team_id),
+            member_id=_optional_uuid(self.principal.member_id),
+            end_user=labels.end_user,
+            agent=labels.agent,
+            session=labels.session,
+            route=self.route,
+            feature=labels.feature,
+            environment=labels.environment,
+            request_class=labels.request_class,
+            tags=msgspec.json.encode(dict(labels.tags)) if labels.tags else b"{}",
+            policy_version=self._policy_version(),
+            requested_model=chat.model if chat else None,
+            served_model=deployment.upstream_model if deployment and admission else None,
+            provider=deployment.provider if deployment else None,
+            currency=self.currency,
+            invoice_period=invoice_period(self.wall_ns),
+            price_version=self.price_version,
+            input_tokens=measured.input_tokens,
+            output_tokens=measured.output_tokens,
+            cached_tokens=measured.cached_tokens,
+            cache_write_tokens=measured.cache_write_tokens,
+            reasoning_tokens=measured.reasoning_tokens,
+            held_nanos=admission.spend_nanos if admission else 0,
+            cost_nanos=measured.cost_nanos,
+            charge_nanos=measured.cost_nanos,
+            usage_source=measured.source,
+            decision=self._decision(),
+            code=problem.code if problem else None,
+            limit_id=_optional_uuid(refusal.limit_id) if refusal else None,
+            limit_scope=refusal.scope_kind if refusal else None,
+            remaining_nanos=admission.remaining_spend_nanos if admission else None,
+            rate_limit_bucket=self._rate_bucket(),
+            over_limit_action="reject" if refusal else None,
+            http_status=problem.status if problem else self.upstream_status or 0,
+            admitted_at_ns=self.wall_ns,
+            finished_at_ns=now_ns,
+            latency_ns=clock.mono_ns() - self.mono_ns,
+            first_byte_at_ns=self.first_byte_at_ns,
+            streamed=chat.streams if chat else False,
+            upstream_status=self.upstream_status,
+            client_disconnected=self.client_left,
+            output_cap=chat.output_tokens_cap if chat else None,
+            engine_version=ENGINE_VERSION,
+            seen=self._seen(),
+            error_code=problem.code if problem and not refusal else None,
+            entry=_entry(settlement, now_ns),
+            seq=settlement.seq if settlement else 0,
+        )
+
+    def _policy_version(self) -> str:
+        decision = self.admission or self.refusal
+        return (decision or self.principal).policy_version
+
+    def _decision(self) -> Decision:
+        if self.admission is None:
+            return "refused"
+        return "allowed" if self.problem is None else "failed"
+
+    def _seen(self) -> bytes:
+        decision = self.admission or self.refusal
+        return decision.seen_json() if decision else b"[]"
+
+    def _rate_bucket(self) -> str | None:
+        admission = self.admission
+        if admission is None or admission.requests_limit is None:
+            return None
+        return f"requests {admission.requests_remaining}/{admission.requests_limit}"
+
+
+def _entry(settlement: Settlement | None, now_ns: int) -> LedgerEntry | None:
+    if settlement is None:
+        return None
+    return LedgerEntry(settled_at_ns=now_ns, overrun_nanos=settlement.overrun_nanos)
+
+
+@lru_cache(IDS_CACHED_MAX)
+def _uuid(text: str) -> UUID:
+    return UUID(text)
+
+
+def _optional_uuid(text: str | None) -> UUID | None:
+    return None if text is None else _uuid(text)

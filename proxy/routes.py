@@ -1,0 +1,117 @@
+"""What the proxy exports: its routes, and how it starts and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from litestar import asgi
+from litestar.handlers import ASGIRouteHandler
+from litestar.types import Receive, Scope, Send
+
+from controlplane.clock import Clock
+from controlplane.db import Database
+from controlplane.events import Events
+from controlplane.ids import IdSource
+from controlplane.ledger.recorder import Recorder
+from controlplane.settings import ControlSettings
+from core_rs import Engine, warm_vocabularies
+from proxy.admission import ChatCompletions
+from proxy.authentication import Authenticator
+from proxy.client import Client
+from proxy.errors import Problem
+from proxy.models import Models
+from proxy.policy_feed import PolicyFeed
+from proxy.routing import Catalogue
+from proxy.settings import ProxySettings
+from proxy.settlement import Books
+
+Handle = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Proxy:
+    """The proxy plane of one process."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        catalogue: Catalogue,
+        recorder: Recorder,
+        database: Database,
+        events: Events,
+        clock: Clock,
+        ids: IdSource,
+        pepper: bytes,
+        settings: ProxySettings,
+        control_settings: ControlSettings,
+    ) -> None:
+        self._catalogue = catalogue
+        self._ids = ids
+        self._settings = settings
+        self._feed = PolicyFeed(engine, database, recorder, clock, control_settings)
+        self._events = events
+        authenticator = Authenticator(engine, pepper)
+        self._chat = ChatCompletions(
+            books=Books(engine, recorder, clock),
+            catalogue=catalogue,
+            authenticator=authenticator,
+            currencies=self._feed.currencies,
+            ids=ids,
+            clock=clock,
+            settings=settings,
+        )
+        self._models = Models(
+            engine=engine,
+            catalogue=catalogue,
+            authenticator=authenticator,
+            ids=ids,
+            clock=clock,
+            settings=settings,
+        )
+
+    def routes(self) -> list[ASGIRouteHandler]:
+        """List the routes of `/v1`."""
+        return [
+            self._route("/v1/chat/completions", "POST", self._chat.handle),
+            self._route("/v1/models", "GET", self._models.handle),
+            self._route("/v1", None, self._not_found, is_mount=True),
+        ]
+
+    async def start(self) -> None:
+        """Load policy and keys, and follow their changes."""
+        # Loading takes tens of milliseconds, which no request should wait for.
+        warm_vocabularies()
+        self._events.subscribe(self._feed.apply)
+        await self._feed.load_all()
+
+    async def stop(self) -> None:
+        """Close the connections to providers."""
+        await self._catalogue.aclose()
+
+    def _route(
+        self, path: str, method: str | None, handle: Handle, *, is_mount: bool = False
+    ) -> ASGIRouteHandler:
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            if method is not None and scope["method"] != method:  # type: ignore[typeddict-item]
+                await self._wrong_method(scope, receive, send, method)
+                return
+            await handle(scope, receive, send)
+
+        return asgi(path, is_mount=is_mount, copy_scope=False)(route)
+
+    async def _not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = Problem(404, "not_found", f"There is nothing at {scope['path'][:200]}.")
+        await self._fail(scope, receive, send, problem)
+
+    async def _wrong_method(self, scope: Scope, receive: Receive, send: Send, method: str) -> None:
+        problem = Problem(
+            405,
+            "method_not_allowed",
+            f"Use {method} here.",
+            headers=((b"allow", method.encode()),),
+        )
+        await self._fail(scope, receive, send, problem)
+
+    async def _fail(self, scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
+        client = Client(scope, receive, send, self._settings)
+        await client.fail(problem, b"req_" + self._ids.new_bytes().hex().encode())

@@ -1,0 +1,78 @@
+"""A client of the API, and tokens for every kind of caller."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar
+from sqlalchemy import select
+
+from controlplane.access.service import create_access_token, create_operator
+from controlplane.authz import SYSTEM, Caller
+from controlplane.context import Work
+from controlplane.limits.state import LimitState
+from controlplane.routes import ControlPlane
+from controlplane.scope import owned
+from controlplane.tenancy.models import Member, User
+
+
+@dataclass(slots=True)
+class Api:
+    """Posts documents; `states` is what the fake engine says about limits."""
+
+    client: httpx.AsyncClient
+    plane: ControlPlane
+    states: dict[Any, LimitState]
+
+    async def token(self, caller: Caller) -> str:
+        async with self.plane.database.write() as session:
+            work = Work(session, self.plane.installation, SYSTEM, self.plane.installation.now())
+            user = await session.scalar(select(User).where(User.id == caller.user_id))
+            member = await session.scalar(
+                owned(Member, caller.membership.organization_id).where(
+                    Member.id == caller.membership.member_id
+                )
+            )
+            return await create_access_token(work, user=user, member=member, name="test")
+
+    async def operator_token(self) -> str:
+        async with self.plane.database.write() as session:
+            work = Work(session, self.plane.installation, SYSTEM, self.plane.installation.now())
+            user = await create_operator(work, email="root@example.org")
+            return await create_access_token(work, user=user, member=None, name="root")
+
+    async def post(self, token: str, query: str, **variables: Any) -> httpx.Response:
+        return await self.client.post(
+            "/graphql",
+            json={"query": query, "variables": variables},
+            headers={"authorization": f"Bearer {token}"},
+        )
+
+    async def ask(self, token: str, query: str, **variables: Any) -> Any:
+        response = await self.post(token, query, **variables)
+        body = json.loads(response.content)
+        assert response.status_code == 200, body
+        assert "errors" not in body, body
+        return body["data"]
+
+
+@pytest.fixture
+async def api(database, installation, events) -> AsyncIterator[Api]:
+    states: dict[Any, LimitState] = {}
+    plane = ControlPlane(
+        installation.settings,
+        installation.clock,
+        installation.ids,
+        database,
+        events,
+        limit_states=lambda _organization_id: states,
+    )
+    app = Litestar(route_handlers=list(plane.routes), openapi_config=None)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield Api(client, plane, states)
