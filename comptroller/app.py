@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
+from uuid import UUID
 
 import msgspec
 from litestar import Litestar, Response, get
@@ -18,8 +19,7 @@ from controlplane.events import Events
 from controlplane.ids import IdSource
 from controlplane.keys.secret import load_or_create_pepper
 from controlplane.ledger.recorder import Recorder
-from controlplane.limits.state import LimitState, read_limit_states
-from controlplane.migrations import upgrade
+from controlplane.limits.state import LimitState
 from controlplane.pricing.sheet import PriceOverride, compile_sheet
 from controlplane.routes import ControlPlane
 from core_rs import Engine, PriceSheet
@@ -71,12 +71,11 @@ class Comptroller:
             control_settings=settings.control,
         )
         self.control = ControlPlane(
-            settings=settings.control,
-            clock=self.clock,
-            ids=self.ids,
-            database=self.database,
-            events=self.events,
-            pepper=pepper,
+            settings.control,
+            self.clock,
+            self.ids,
+            self.database,
+            self.events,
             limit_states=self._limit_states,
         )
 
@@ -91,10 +90,9 @@ class Comptroller:
 
     async def start(self) -> None:
         """Bring the database up to date, load policy, begin to serve."""
-        await upgrade(self.settings.database_url)
+        await self.control.start()
         self.recorder.start()
         await self.proxy.start()
-        await self.control.start()
         self.is_ready = True
 
     async def stop(self) -> None:
@@ -105,14 +103,23 @@ class Comptroller:
         await self.recorder.stop()
         await self.database.aclose()
 
-    def _acknowledge(self, organization_id: Any, seq: int) -> None:
+    def _acknowledge(self, organization_id: UUID, seq: int) -> None:
         self.engine.booked_through(self.engine.organization_index(str(organization_id)), seq)
 
-    def _limit_states(self, organization_id: Any) -> dict[str, LimitState]:
-        states = self.engine.limit_states(
-            str(organization_id), self.clock.wall_ns(), self.clock.mono_ns()
-        )
-        return read_limit_states(states, self.clock.wall_ns())
+    def _limit_states(self, organization_id: UUID) -> dict[UUID, LimitState]:
+        now_ns = self.clock.wall_ns()
+        states = self.engine.limit_states(str(organization_id), now_ns, self.clock.mono_ns())
+        return {
+            each.limit_id: LimitState(
+                settled=each.settled,
+                held=each.used - each.settled + each.held,
+                as_of_ns=now_ns,
+                resets_at_ns=each.ends_at_ns if each.time_zone is not None else None,
+                is_open=each.open or False,
+                frees_at_ns=each.frees_at_ns,
+            )
+            for each in msgspec.json.decode(states, type=list[_EngineLimitState])
+        }
 
     def _readyz(self) -> ControllerRouterHandler:
         @get("/readyz", sync_to_thread=False)
@@ -128,6 +135,19 @@ class Comptroller:
 def livez() -> dict[str, str]:
     """Say that the process runs."""
     return {"status": "alive"}
+
+
+class _EngineLimitState(msgspec.Struct):
+    """What the engine says of one limit; it says more than is asked here."""
+
+    limit_id: UUID
+    settled: int
+    used: int
+    held: int
+    time_zone: str | None
+    ends_at_ns: int | None
+    open: bool | None
+    frees_at_ns: int | None
 
 
 def create_app(settings: Settings, *, plane: Plane = "all", clock: Clock | None = None) -> Litestar:

@@ -15,8 +15,9 @@ from controlplane.events import Events
 from controlplane.ids import IdSource
 from controlplane.keys.secret import load_or_create_pepper
 from controlplane.keys.service import NewKey, create_key
-from controlplane.limits.models import Period, Scope, ScopeKind
+from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import set_breaker, upsert_budget
+from controlplane.limits.subjects import Scope
 from controlplane.migrations import upgrade
 from controlplane.money import parse_money
 from controlplane.tenancy.models import User

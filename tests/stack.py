@@ -191,6 +191,7 @@ class Stack:
             f"{self.address}/graphql",
             json={"query": query, "variables": variables},
             headers={"authorization": f"Bearer {token or self.admin_token}"},
+            timeout=START_TIMEOUT_S,
         )
         body = answer.json()
         assert answer.status_code == 200, body

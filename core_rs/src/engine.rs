@@ -26,8 +26,9 @@ fn now(wall_ns: u64, mono_ns: u64) -> Now {
 }
 
 fn reservation_id(bytes: &[u8]) -> Result<engine::ReservationId> {
-    let bytes: [u8; 16] =
-        bytes.try_into().map_err(|_| Error::Argument("a reservation id has 16 bytes"))?;
+    let bytes: [u8; 16] = bytes
+        .try_into()
+        .map_err(|_| Error::Argument("a reservation id has 16 bytes"))?;
     Ok(bytes.into())
 }
 
@@ -62,7 +63,10 @@ impl PyEngine {
         wall_ns: u64,
         mono_ns: u64,
     ) -> Result<Bound<'py, PyBytes>> {
-        let json = py.detach(|| self.0.missing_counters(snapshot_json, now(wall_ns, mono_ns)))?;
+        let json = py.detach(|| {
+            self.0
+                .missing_counters(snapshot_json, now(wall_ns, mono_ns))
+        })?;
         Ok(PyBytes::new(py, &json))
     }
 
@@ -80,17 +84,24 @@ impl PyEngine {
     }
 
     fn authenticate(&self, digest: &[u8], wall_ns: u64) -> Result<Option<PyPrincipal>> {
-        let digest: [u8; 32] =
-            digest.try_into().map_err(|_| Error::Argument("a digest has 32 bytes"))?;
+        let digest: [u8; 32] = digest
+            .try_into()
+            .map_err(|_| Error::Argument("a digest has 32 bytes"))?;
         let found = self.0.authenticate(Digest::from(digest), wall_ns)?;
         Ok(found.map(PyPrincipal))
     }
 
     fn model_refused_by(&self, key: u32, model: &str) -> Result<Option<&'static str>> {
-        Ok(self.0.model_refused_by(key, model)?.map(engine::ScopeKind::name))
+        Ok(self
+            .0
+            .model_refused_by(key, model)?
+            .map(engine::ScopeKind::name))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call a request: no object is built for it")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call a request: no object is built for it"
+    )]
     fn admit<'py>(
         &self,
         py: Python<'py>,
@@ -104,8 +115,20 @@ impl PyEngine {
         mono_ns: u64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let id = self::reservation_id(reservation_id)?;
-        let ask = Ask { id, amounts: Amounts { spend_nanos, tokens }, model, provider };
-        match self.0.admit(key, ask, now(wall_ns, mono_ns)).map_err(Error::from)? {
+        let ask = Ask {
+            id,
+            amounts: Amounts {
+                spend_nanos,
+                tokens,
+            },
+            model,
+            provider,
+        };
+        match self
+            .0
+            .admit(key, ask, now(wall_ns, mono_ns))
+            .map_err(Error::from)?
+        {
             Decision::Admitted(admission) => Ok(Bound::new(py, PyAdmission(admission))?.into_any()),
             Decision::Refused(refusal) => Ok(Bound::new(py, PyRefusal(refusal))?.into_any()),
         }
@@ -121,8 +144,13 @@ impl PyEngine {
         mono_ns: u64,
     ) -> Result<Option<PyRefusal>> {
         let id = self::reservation_id(reservation_id)?;
-        let more = Amounts { spend_nanos, tokens };
-        let refusal = self.0.extend(organization, id, more, now(wall_ns, mono_ns))?;
+        let more = Amounts {
+            spend_nanos,
+            tokens,
+        };
+        let refusal = self
+            .0
+            .extend(organization, id, more, now(wall_ns, mono_ns))?;
         Ok(refusal.map(|refusal| PyRefusal(Box::new(refusal))))
     }
 
@@ -136,8 +164,13 @@ impl PyEngine {
         mono_ns: u64,
     ) -> Result<()> {
         let id = self::reservation_id(reservation_id)?;
-        let so_far = Amounts { spend_nanos, tokens };
-        Ok(self.0.progress(organization, id, so_far, now(wall_ns, mono_ns))?)
+        let so_far = Amounts {
+            spend_nanos,
+            tokens,
+        };
+        Ok(self
+            .0
+            .progress(organization, id, so_far, now(wall_ns, mono_ns))?)
     }
 
     fn settle(
@@ -150,8 +183,16 @@ impl PyEngine {
         mono_ns: u64,
     ) -> Result<PySettlement> {
         let id = self::reservation_id(reservation_id)?;
-        let actual = Amounts { spend_nanos, tokens };
-        Ok(PySettlement(self.0.settle(organization, id, actual, now(wall_ns, mono_ns))?))
+        let actual = Amounts {
+            spend_nanos,
+            tokens,
+        };
+        Ok(PySettlement(self.0.settle(
+            organization,
+            id,
+            actual,
+            now(wall_ns, mono_ns),
+        )?))
     }
 
     fn release(
@@ -182,11 +223,15 @@ impl PyEngine {
     }
 
     fn organization_index(&self, organization_id: &str) -> Result<u32> {
-        Ok(self.0.organization_number(self::organization_id(organization_id)?)?)
+        Ok(self
+            .0
+            .organization_number(self::organization_id(organization_id)?)?)
     }
 
     fn open_reservations(&self, organization_id: &str) -> Result<usize> {
-        Ok(self.0.open_reservations(self.organization_index(organization_id)?)?)
+        Ok(self
+            .0
+            .open_reservations(self.organization_index(organization_id)?)?)
     }
 }
 
@@ -308,7 +353,10 @@ impl PyAdmission {
 pub struct PyRefusal(Box<Refusal>);
 
 impl PyRefusal {
-    fn of_limit<'a, T>(&'a self, get: impl FnOnce(&'a engine::decision::LimitFigures) -> T) -> Option<T> {
+    fn of_limit<'a, T>(
+        &'a self,
+        get: impl FnOnce(&'a engine::decision::LimitFigures) -> T,
+    ) -> Option<T> {
         self.0.limit.as_ref().map(get)
     }
 }

@@ -1,5 +1,9 @@
 //! Prints what one admission and one settlement over twelve limits cost, in nanoseconds.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measurement fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a measurement fails by panicking"
+)]
 #![expect(clippy::arithmetic_side_effects, reason = "small numbers")]
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,7 +16,9 @@ const REQUESTS: u32 = 20_000;
 const START_NS: u64 = 1_767_268_800_000_000_000;
 
 fn scope(kind: &str) -> Value {
-    let number = ["none", "organization", "team", "member", "key"].iter().position(|it| *it == kind);
+    let number = ["none", "organization", "team", "member", "key"]
+        .iter()
+        .position(|it| *it == kind);
     json!({"kind": kind, "id": Id::from(number.unwrap() as u128).to_string()})
 }
 
@@ -32,11 +38,19 @@ fn limits() -> Vec<Value> {
     let hour = json!({"kind": "rolling", "seconds": 3600});
     let mut limits = Vec::new();
     for scope in ["key", "member", "team", "organization"] {
-        limits.push(limit(limits.len(), &format!("budget {scope} spend hard"), &month));
+        limits.push(limit(
+            limits.len(),
+            &format!("budget {scope} spend hard"),
+            &month,
+        ));
     }
     for scope in ["member", "team", "organization"] {
         for window in [&minute, &hour] {
-            limits.push(limit(limits.len(), &format!("breaker {scope} spend metered"), window));
+            limits.push(limit(
+                limits.len(),
+                &format!("breaker {scope} spend metered"),
+                window,
+            ));
         }
     }
     limits.push(limit(limits.len(), "rate key requests hard", &minute));
@@ -57,22 +71,38 @@ fn engine() -> Engine {
         "secrets": [{"digest": "00".repeat(32), "expires_at_ns": null}],
     }]);
     engine.load_keys(keys.to_string().as_bytes()).unwrap();
-    let now = Now { wall_ns: START_NS, mono_ns: 0 };
-    engine.load_organization(snapshot.to_string().as_bytes(), b"[]", now).unwrap();
+    let now = Now {
+        wall_ns: START_NS,
+        mono_ns: 0,
+    };
+    engine
+        .load_organization(snapshot.to_string().as_bytes(), b"[]", now)
+        .unwrap();
     engine
 }
 
 /// Admit and settle; return nanoseconds per admission and per settlement.
 fn run(engine: &Engine, key: u32, run: u32) -> (u128, u128) {
-    let amounts = Amounts { spend_nanos: 1_000, tokens: 100 };
+    let amounts = Amounts {
+        spend_nanos: 1_000,
+        tokens: 100,
+    };
     let id = |number: u32| ReservationId::from(u128::from(run * REQUESTS + number).to_be_bytes());
     let at = |number: u32| {
         let elapsed_ns = u64::from(run * REQUESTS + number) * 1_000_000;
-        Now { wall_ns: START_NS + elapsed_ns, mono_ns: elapsed_ns }
+        Now {
+            wall_ns: START_NS + elapsed_ns,
+            mono_ns: elapsed_ns,
+        }
     };
     let begun = Instant::now();
     for number in 0..REQUESTS {
-        let ask = Ask { id: id(number), amounts, model: "gpt-4o-mini", provider: "openai" };
+        let ask = Ask {
+            id: id(number),
+            amounts,
+            model: "gpt-4o-mini",
+            provider: "openai",
+        };
         let decision = engine.admit(key, ask, at(number)).unwrap();
         assert!(matches!(black_box(decision), Decision::Admitted(_)));
     }
@@ -82,8 +112,13 @@ fn run(engine: &Engine, key: u32, run: u32) -> (u128, u128) {
         let _ = black_box(engine.settle(0, id(number), amounts, at(REQUESTS)).unwrap());
     }
     let settled = begun.elapsed().as_nanos();
-    engine.booked_through(0, u64::from((run + 1) * REQUESTS)).unwrap();
-    (admitted / u128::from(REQUESTS), settled / u128::from(REQUESTS))
+    engine
+        .booked_through(0, u64::from((run + 1) * REQUESTS))
+        .unwrap();
+    (
+        admitted / u128::from(REQUESTS),
+        settled / u128::from(REQUESTS),
+    )
 }
 
 fn median(mut figures: Vec<u128>) -> u128 {
@@ -93,9 +128,19 @@ fn median(mut figures: Vec<u128>) -> u128 {
 
 fn main() {
     let engine = engine();
-    let key = engine.authenticate(Digest::from([0; 32]), START_NS).unwrap().unwrap().key;
+    let key = engine
+        .authenticate(Digest::from([0; 32]), START_NS)
+        .unwrap()
+        .unwrap()
+        .key;
     let runs = (0..RUNS).map(|number| run(&engine, key, number));
     let (admit, settle): (Vec<u128>, Vec<u128>) = runs.unzip();
-    println!("admit over 12 limits:  {} ns (median of {RUNS} runs)", median(admit));
-    println!("settle over 12 limits: {} ns (median of {RUNS} runs)", median(settle));
+    println!(
+        "admit over 12 limits:  {} ns (median of {RUNS} runs)",
+        median(admit)
+    );
+    println!(
+        "settle over 12 limits: {} ns (median of {RUNS} runs)",
+        median(settle)
+    );
 }

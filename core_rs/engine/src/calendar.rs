@@ -91,7 +91,9 @@ impl Calendar {
     /// [`Error::InvalidArgument`] if the calendar ends before it does.
     pub fn bounds(&self, wall_ns: u64) -> Result<Bounds> {
         let at = Timestamp::from_nanosecond(i128::from(wall_ns)).map_err(|_| OUT_OF_RANGE)?;
-        let first = self.period.first_day(at.to_zoned(self.zone.clone()).date())?;
+        let first = self
+            .period
+            .first_day(at.to_zoned(self.zone.clone()).date())?;
         let bounds = self.starting(first)?;
         if bounds.contains(wall_ns) {
             return Ok(bounds);
@@ -108,7 +110,9 @@ impl Calendar {
     }
 
     fn next(&self, first: Date) -> Result<Date> {
-        first.checked_add(self.period.length()).map_err(|_| OUT_OF_RANGE)
+        first
+            .checked_add(self.period.length())
+            .map_err(|_| OUT_OF_RANGE)
     }
 
     /// Return the first instant of a date; where midnight is skipped, the first that exists.

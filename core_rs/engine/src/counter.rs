@@ -71,7 +71,13 @@ struct Account {
 
 impl Account {
     fn new(bounds: Bounds) -> Self {
-        Self { bounds, booked: 0, held: 0, accrued: 0, open: 0 }
+        Self {
+            bounds,
+            booked: 0,
+            held: 0,
+            accrued: 0,
+            open: 0,
+        }
     }
 
     fn measure(&self) -> Measure {
@@ -91,7 +97,12 @@ pub(crate) enum End {
 }
 
 impl Counter {
-    pub(crate) fn new(place: Option<Place>, resource: Resource, window: Window, now: Now) -> Result<Self> {
+    pub(crate) fn new(
+        place: Option<Place>,
+        resource: Resource,
+        window: Window,
+        now: Now,
+    ) -> Result<Self> {
         let meter = match &window {
             Window::Rolling(rolling) => Meter::Rolling(Box::new(RollingMeter::new(*rolling, now))),
             Window::Calendar(calendar) => Meter::Calendar(CalendarMeter {
@@ -100,11 +111,18 @@ impl Counter {
                 earlier: Vec::new(),
             }),
         };
-        Ok(Self { place, resource, window, meter })
+        Ok(Self {
+            place,
+            resource,
+            window,
+            meter,
+        })
     }
 
     pub(crate) fn matches(&self, model: &str, provider: &str) -> bool {
-        self.place.as_ref().is_none_or(|place| place.matches(model, provider))
+        self.place
+            .as_ref()
+            .is_none_or(|place| place.matches(model, provider))
     }
 
     pub(crate) fn is_of(&self, place: Option<&Place>, resource: Resource, window: &Window) -> bool {
@@ -184,7 +202,9 @@ impl Counter {
                 meter.accrue(part.accrued, now)
             }
             Meter::Calendar(meter) => {
-                let Some(account) = meter.account_mut(admitted.wall_ns) else { return Ok(()) };
+                let Some(account) = meter.account_mut(admitted.wall_ns) else {
+                    return Ok(());
+                };
                 account.open = account.open.saturating_add(1);
                 if resource == Resource::Requests {
                     account.booked = money::add(account.booked, 1)?;
@@ -201,7 +221,9 @@ impl Counter {
         match &mut self.meter {
             Meter::Rolling(meter) => meter.hold(amount),
             Meter::Calendar(meter) => {
-                let Some(account) = meter.account_mut(admitted.wall_ns) else { return Ok(()) };
+                let Some(account) = meter.account_mut(admitted.wall_ns) else {
+                    return Ok(());
+                };
                 account.held = money::add(account.held, amount)?;
                 Ok(())
             }
@@ -213,7 +235,9 @@ impl Counter {
         match &mut self.meter {
             Meter::Rolling(meter) => meter.accrue(amount, now),
             Meter::Calendar(meter) => {
-                let Some(account) = meter.account_mut(admitted.wall_ns) else { return Ok(()) };
+                let Some(account) = meter.account_mut(admitted.wall_ns) else {
+                    return Ok(());
+                };
                 account.accrued = money::add(account.accrued, amount)?;
                 Ok(())
             }
@@ -248,22 +272,33 @@ impl Counter {
 
     /// Start from a settlement that the ledger does not have yet.
     pub(crate) fn book_past(&mut self, amount: i64, admitted: Now, settled: Now) -> Result<()> {
-        let counted_at = if self.resource == Resource::Requests { admitted } else { settled };
+        let counted_at = if self.resource == Resource::Requests {
+            admitted
+        } else {
+            settled
+        };
         match &mut self.meter {
             Meter::Rolling(meter) => meter.ring.add(amount, counted_at.mono_ns),
             Meter::Calendar(meter) => meter.seed(amount, admitted.wall_ns),
         }
     }
 
-    /// Return after how long a rolling window is empty if nothing is added.
+    /// Return after how long nothing is used any more if nothing is added.
     pub(crate) fn empties_ns(&self, now: Now) -> u64 {
-        self.falls_to_ns(0, now).unwrap_or(0)
+        match &self.meter {
+            Meter::Rolling(meter) => meter.ring.empties_ns(now.mono_ns),
+            Meter::Calendar(_) => self.falls_to_ns(0, now).unwrap_or(0),
+        }
     }
 }
 
 impl RollingMeter {
     fn new(rolling: Rolling, now: Now) -> Self {
-        Self { ring: Ring::new(rolling, now.mono_ns), held: 0, accrued: 0 }
+        Self {
+            ring: Ring::new(rolling, now.mono_ns),
+            held: 0,
+            accrued: 0,
+        }
     }
 
     fn measure(&self) -> Measure {
@@ -317,7 +352,9 @@ impl CalendarMeter {
     }
 
     fn account(&self, wall_ns: u64) -> Option<&Account> {
-        std::iter::once(&self.current).chain(&self.earlier).find(|account| account.bounds.contains(wall_ns))
+        std::iter::once(&self.current)
+            .chain(&self.earlier)
+            .find(|account| account.bounds.contains(wall_ns))
     }
 
     fn account_mut(&mut self, wall_ns: u64) -> Option<&mut Account> {
@@ -335,7 +372,9 @@ impl CalendarMeter {
 
     fn close(&mut self, resource: Resource, part: Part, end: End, admitted: Now) -> Result<()> {
         // A counter made in a later period than that of the admission never knew the reservation.
-        let Some(account) = self.account_mut(admitted.wall_ns) else { return Ok(()) };
+        let Some(account) = self.account_mut(admitted.wall_ns) else {
+            return Ok(());
+        };
         account.held = money::subtract(account.held, part.held)?;
         account.accrued = money::subtract(account.accrued, part.accrued)?;
         account.booked = match (end, resource) {

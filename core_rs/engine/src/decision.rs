@@ -124,7 +124,12 @@ pub struct Refusal {
 
 impl Refusal {
     /// Refuse because of the state of a key or an organization.
-    pub(crate) fn by_state(code: &'static str, status: u16, scope: Scope, version: Arc<str>) -> Self {
+    pub(crate) fn by_state(
+        code: &'static str,
+        status: u16,
+        scope: Scope,
+        version: Arc<str>,
+    ) -> Self {
         Self {
             code,
             status,
@@ -174,7 +179,13 @@ pub(crate) fn judge<'a>(
     }
     let (waits_for, target) = wait(limit, measure, requested, is_over);
     let retry_after_ns = target.and_then(|target| counter.falls_to_ns(target, now));
-    Ok(Some(Verdict { limit, measure, requested, waits_for, retry_after_ns }))
+    Ok(Some(Verdict {
+        limit,
+        measure,
+        requested,
+        waits_for,
+        retry_after_ns,
+    }))
 }
 
 fn refuses(limit: &Limit, measure: Measure, requested: i64) -> Result<bool> {
@@ -200,10 +211,17 @@ fn wait(limit: &Limit, measure: Measure, requested: i64, is_over: bool) -> (Wait
     if is_over {
         return (WaitsFor::Never, None);
     }
-    // Holds stay while the window moves on, unless they alone leave no room: then they must end too.
-    let held = if limit.mode == Mode::Hard { measure.held } else { 0 };
+    // Holds stay while the window moves on; if they alone leave no room, they must end too.
+    let held = if limit.mode == Mode::Hard {
+        measure.held
+    } else {
+        0
+    };
     let target = free_of_use.saturating_sub(held);
-    (WaitsFor::Period, Some(if target < 0 { free_of_use } else { target }))
+    (
+        WaitsFor::Period,
+        Some(if target < 0 { free_of_use } else { target }),
+    )
 }
 
 /// Build the refusal of the limits that have no room; None if all have.
@@ -216,7 +234,10 @@ pub(crate) fn refusal(
     now: Now,
 ) -> Option<Refusal> {
     let named = verdicts.iter().min_by_key(|verdict| {
-        (verdict.waits_for != WaitsFor::Never, precedence(verdict.limit))
+        (
+            verdict.waits_for != WaitsFor::Never,
+            precedence(verdict.limit),
+        )
     })?;
     let last = verdicts.iter().max_by_key(|verdict| lateness(verdict))?;
     let (code, status) = code(named.limit);
@@ -226,7 +247,9 @@ pub(crate) fn refusal(
         kind: named.limit.kind.name(),
         scope: named.limit.scope,
         limit: Some(figures(named)),
-        frees_at_wall_ns: last.retry_after_ns.map(|wait_ns| now.wall_ns.saturating_add(wait_ns)),
+        frees_at_wall_ns: last
+            .retry_after_ns
+            .map(|wait_ns| now.wall_ns.saturating_add(wait_ns)),
         retry_after_ns: last.retry_after_ns,
         waits_for: Some(last.waits_for),
         policy_version: Arc::clone(version),

@@ -67,7 +67,10 @@ struct Slots {
 impl Slots {
     fn get(&self, number: u32) -> Result<Arc<Slot>> {
         let at = usize::try_from(number).map_err(|_| Error::UnknownOrganization)?;
-        self.slots.get(at).cloned().ok_or(Error::UnknownOrganization)
+        self.slots
+            .get(at)
+            .cloned()
+            .ok_or(Error::UnknownOrganization)
     }
 
     /// Return the number of an organization, a new one if it has none.
@@ -78,8 +81,12 @@ impl Slots {
         if self.slots.len() >= ORGANIZATIONS_MAX {
             return Err(Error::TooMany("organizations"));
         }
-        let number = u32::try_from(self.slots.len()).map_err(|_| Error::TooMany("organizations"))?;
-        self.slots.push(Arc::new(Slot { id, organization: Mutex::new(None) }));
+        let number =
+            u32::try_from(self.slots.len()).map_err(|_| Error::TooMany("organizations"))?;
+        self.slots.push(Arc::new(Slot {
+            id,
+            organization: Mutex::new(None),
+        }));
         self.numbers.insert(id, number);
         Ok(number)
     }
@@ -113,7 +120,10 @@ impl Engine {
 
     fn numbers(&self, forms: &[KeyForm]) -> Result<Vec<u32>> {
         let mut slots = self.slots.write().map_err(|_| Error::Poisoned)?;
-        forms.iter().map(|form| slots.number(form.organization_id)).collect()
+        forms
+            .iter()
+            .map(|form| slots.number(form.organization_id))
+            .collect()
     }
 
     /// List as JSON the counters a snapshot needs and that are not kept; changes nothing.
@@ -126,7 +136,9 @@ impl Engine {
         let known = slots.numbers.get(&policy.organization_id).copied();
         let slot = known.and_then(|number| slots.get(number).ok());
         drop(slots);
-        let Some(slot) = slot else { return Organization::all_counters(policy, now) };
+        let Some(slot) = slot else {
+            return Organization::all_counters(policy, now);
+        };
         let guard = lock(&slot)?;
         match guard.as_ref() {
             Some(organization) => organization.missing_counters(policy, now),
@@ -138,7 +150,12 @@ impl Engine {
     ///
     /// # Errors
     /// `InvalidJson`, `InvalidPolicy`, `TooMany`, `Overflow`.
-    pub fn load_organization(&self, snapshot_json: &[u8], seeds_json: &[u8], now: Now) -> Result<u32> {
+    pub fn load_organization(
+        &self,
+        snapshot_json: &[u8],
+        seeds_json: &[u8],
+        now: Now,
+    ) -> Result<u32> {
         let policy = Policy::from_json(snapshot_json)?;
         let seeds = Seed::list_from_json(seeds_json)?;
         let mut slots = self.slots.write().map_err(|_| Error::Poisoned)?;
@@ -159,7 +176,9 @@ impl Engine {
     /// `OrganizationNotLoaded`.
     pub fn authenticate(&self, digest: Digest, wall_ns: u64) -> Result<Option<Principal>> {
         let keys = self.keys.read().map_err(|_| Error::Poisoned)?;
-        let Some((number, key)) = keys.find(digest, wall_ns) else { return Ok(None) };
+        let Some((number, key)) = keys.find(digest, wall_ns) else {
+            return Ok(None);
+        };
         let slot = self.slot(key.organization)?;
         with(&slot, |organization| {
             Ok(Some(Principal {
@@ -185,7 +204,9 @@ impl Engine {
         let key = keys.get(key)?;
         let slot = self.slot(key.organization)?;
         let path = key.path(slot.id);
-        with(&slot, |organization| Ok(organization.model_refused_by(&path, model)))
+        with(&slot, |organization| {
+            Ok(organization.model_refused_by(&path, model))
+        })
     }
 
     /// Reserve on every limit of a key's path, or refuse and leave no trace.
@@ -201,7 +222,14 @@ impl Engine {
             if let Some(refusal) = refusal_by_key(key, organization, now) {
                 return Ok(Decision::Refused(Box::new(refusal)));
             }
-            organization.admit(ask.id, key.path(slot.id), ask.amounts, ask.model, ask.provider, now)
+            organization.admit(
+                ask.id,
+                key.path(slot.id),
+                ask.amounts,
+                ask.model,
+                ask.provider,
+                now,
+            )
         })
     }
 
@@ -216,15 +244,25 @@ impl Engine {
         more: Amounts,
         now: Now,
     ) -> Result<Option<Refusal>> {
-        self.with(organization, |organization| organization.extend(id, more, now))
+        self.with(organization, |organization| {
+            organization.extend(id, more, now)
+        })
     }
 
     /// Report what an open reservation has cost and used so far.
     ///
     /// # Errors
     /// As [`Organization::progress`], and `UnknownOrganization`, `OrganizationNotLoaded`.
-    pub fn progress(&self, organization: u32, id: ReservationId, so_far: Amounts, now: Now) -> Result<()> {
-        self.with(organization, |organization| organization.progress(id, so_far, now))
+    pub fn progress(
+        &self,
+        organization: u32,
+        id: ReservationId,
+        so_far: Amounts,
+        now: Now,
+    ) -> Result<()> {
+        self.with(organization, |organization| {
+            organization.progress(id, so_far, now)
+        })
     }
 
     /// Book what a request really cost and end its hold.
@@ -238,7 +276,9 @@ impl Engine {
         actual: Amounts,
         now: Now,
     ) -> Result<Settlement> {
-        self.with(organization, |organization| organization.settle(id, actual, now))
+        self.with(organization, |organization| {
+            organization.settle(id, actual, now)
+        })
     }
 
     /// End a reservation as if it had never been; false if that was done before.
@@ -254,7 +294,9 @@ impl Engine {
     /// # Errors
     /// As [`Organization::booked_through`], and `UnknownOrganization`, `OrganizationNotLoaded`.
     pub fn booked_through(&self, organization: u32, seq: u64) -> Result<()> {
-        self.with(organization, |organization| organization.booked_through(seq))
+        self.with(organization, |organization| {
+            organization.booked_through(seq)
+        })
     }
 
     /// List the state of every limit of an organization, as JSON.
@@ -270,7 +312,9 @@ impl Engine {
     /// # Errors
     /// `UnknownOrganization`, `OrganizationNotLoaded`.
     pub fn open_reservations(&self, organization: u32) -> Result<usize> {
-        self.with(organization, |organization| Ok(organization.open_reservations()))
+        self.with(organization, |organization| {
+            Ok(organization.open_reservations())
+        })
     }
 
     /// Return the number of an organization.
@@ -279,7 +323,11 @@ impl Engine {
     /// `UnknownOrganization`.
     pub fn organization_number(&self, id: Id) -> Result<u32> {
         let slots = self.slots.read().map_err(|_| Error::Poisoned)?;
-        slots.numbers.get(&id).copied().ok_or(Error::UnknownOrganization)
+        slots
+            .numbers
+            .get(&id)
+            .copied()
+            .ok_or(Error::UnknownOrganization)
     }
 
     fn slot(&self, number: u32) -> Result<Arc<Slot>> {
@@ -302,7 +350,10 @@ fn with<T>(slot: &Slot, act: impl FnOnce(&mut Organization) -> Result<T>) -> Res
 }
 
 fn refusal_by_key(key: &Key, organization: &Organization, now: Now) -> Option<Refusal> {
-    let scope = Scope { kind: ScopeKind::Key, id: key.id };
+    let scope = Scope {
+        kind: ScopeKind::Key,
+        id: key.id,
+    };
     let version = std::sync::Arc::clone(organization.version());
     if !key.is_valid(now.wall_ns) {
         Some(Refusal::by_state("invalid_api_key", 401, scope, version))

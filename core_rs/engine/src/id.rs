@@ -1,4 +1,4 @@
-//! Identifiers: UUIDs of what policy names, the caller's 16 bytes of a reservation, and their hashing.
+//! Identifiers: UUIDs of what policy names, the caller's 16 bytes of a reservation; their hashing.
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -20,7 +20,10 @@ impl Id {
     /// Read a UUID in its hyphenated text form; None if it is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let hyphens_fit = text.len() == 36
-            && text.bytes().enumerate().all(|(at, byte)| (byte == b'-') == matches!(at, 8 | 13 | 18 | 23));
+            && text
+                .bytes()
+                .enumerate()
+                .all(|(at, byte)| (byte == b'-') == matches!(at, 8 | 13 | 18 | 23));
         let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
         if !hyphens_fit || digits.len() != 32 {
             return None;
@@ -41,7 +44,10 @@ impl Id {
 impl From<u128> for Id {
     fn from(value: u128) -> Self {
         let word = |shift: u32| u64::try_from((value >> shift) & u128::from(u64::MAX)).unwrap_or(0);
-        Self { high: word(64), low: word(0) }
+        Self {
+            high: word(64),
+            low: word(0),
+        }
     }
 }
 
@@ -70,7 +76,8 @@ impl<'de> Deserialize<'de> for Id {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let id = Self::parse(&text).ok_or_else(|| D::Error::custom("not a UUID"))?;
-        id.some().ok_or_else(|| D::Error::custom("the nil UUID names nothing"))
+        id.some()
+            .ok_or_else(|| D::Error::custom("the nil UUID names nothing"))
     }
 }
 
@@ -104,7 +111,9 @@ impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            word.iter_mut()
+                .zip(chunk)
+                .for_each(|(to, from)| *to = *from);
             self.write_u64(u64::from_le_bytes(word));
         }
     }

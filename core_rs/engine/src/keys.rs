@@ -126,8 +126,9 @@ impl KeyForm {
             return Err(Error::TooMany("secrets of a key"));
         }
         let read = |secret: &SecretForm| {
-            let digest = Digest::from_hex(&secret.digest)
-                .ok_or_else(|| Error::InvalidKeys("a digest is not 64 hexadecimal digits".into()))?;
+            let digest = Digest::from_hex(&secret.digest).ok_or_else(|| {
+                Error::InvalidKeys("a digest is not 64 hexadecimal digits".into())
+            })?;
             Ok((digest, secret.expires_at_ns.unwrap_or(NEVER)))
         };
         self.secrets.iter().map(read).collect()
@@ -150,7 +151,10 @@ impl Keys {
 
     /// Return the key of a digest if key and secret are valid at an instant.
     pub(crate) fn find(&self, digest: Digest, wall_ns: u64) -> Option<(u32, &Key)> {
-        let secret = self.secrets.get(&digest).filter(|secret| wall_ns < secret.expires_at_ns)?;
+        let secret = self
+            .secrets
+            .get(&digest)
+            .filter(|secret| wall_ns < secret.expires_at_ns)?;
         let key = self.get(secret.key).ok()?;
         key.is_valid(wall_ns).then_some((secret.key, key))
     }
@@ -193,7 +197,12 @@ impl Keys {
         self.get(secret.key).ok().map(|key| key.id)
     }
 
-    fn upsert(&mut self, form: &KeyForm, secrets: &[(Digest, u64)], organization: u32) -> Result<()> {
+    fn upsert(
+        &mut self,
+        form: &KeyForm,
+        secrets: &[(Digest, u64)],
+        organization: u32,
+    ) -> Result<()> {
         let next = u32::try_from(self.records.len()).map_err(|_| Error::TooMany("keys"))?;
         let number = *self.numbers.entry(form.id).or_insert(next);
         let key = Key {
@@ -207,14 +216,22 @@ impl Keys {
         };
         self.put(number, key);
         for (digest, expires_at_ns) in secrets {
-            self.secrets.insert(*digest, Secret { key: number, expires_at_ns: *expires_at_ns });
+            self.secrets.insert(
+                *digest,
+                Secret {
+                    key: number,
+                    expires_at_ns: *expires_at_ns,
+                },
+            );
         }
         Ok(())
     }
 
     /// Store a key under its number and forget the secrets it had.
     fn put(&mut self, number: u32, key: Key) {
-        let place = usize::try_from(number).ok().and_then(|at| self.records.get_mut(at));
+        let place = usize::try_from(number)
+            .ok()
+            .and_then(|at| self.records.get_mut(at));
         match place {
             None => self.records.push(key),
             Some(place) => {

@@ -25,8 +25,8 @@ pub use keys::{Digest, KEY_SECRETS_MAX, KEYS_MAX, KeyState};
 pub use limit::{Limit, LimitKind, Mode, Place, Resource, Scope, ScopeKind};
 pub use money::NANOS_PER_UNIT;
 pub use organization::{
-    OPEN_MAX, Organization, RELEASED_MAX, SCOPE_IDLE_COUNTERS_MAX, SCOPE_LIMITS_MAX, SEEDS_MAX, Seed,
-    UNBOOKED_MAX,
+    OPEN_MAX, Organization, RELEASED_MAX, SCOPE_IDLE_COUNTERS_MAX, SCOPE_LIMITS_MAX, SEEDS_MAX,
+    Seed, UNBOOKED_MAX,
 };
 pub use policy::{LIMITS_MAX, NAME_BYTES_MAX, NAMES_MAX, OrganizationState, Policy};
 pub use reservation::{Amounts, Path, Settlement};

@@ -133,7 +133,11 @@ impl Place {
 }
 
 fn contains(names: Option<&Vec<String>>, name: &str) -> bool {
-    names.is_none_or(|names| names.binary_search_by(|known| known.as_str().cmp(name)).is_ok())
+    names.is_none_or(|names| {
+        names
+            .binary_search_by(|known| known.as_str().cmp(name))
+            .is_ok()
+    })
 }
 
 /// One limit of a snapshot.

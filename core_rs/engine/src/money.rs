@@ -17,7 +17,10 @@ pub(crate) fn add(left: i64, right: i64) -> Result<i64> {
 /// # Errors
 /// [`Error::Overflow`] if the difference is negative: a part cannot be larger than its whole.
 pub(crate) fn subtract(whole: i64, part: i64) -> Result<i64> {
-    whole.checked_sub(part).filter(|rest| *rest >= 0).ok_or(Error::Overflow)
+    whole
+        .checked_sub(part)
+        .filter(|rest| *rest >= 0)
+        .ok_or(Error::Overflow)
 }
 
 /// Accept an amount that is not negative.
@@ -25,5 +28,9 @@ pub(crate) fn subtract(whole: i64, part: i64) -> Result<i64> {
 /// # Errors
 /// [`Error::InvalidArgument`].
 pub(crate) fn amount(value: i64) -> Result<i64> {
-    if value < 0 { Err(Error::InvalidArgument("amounts must not be negative")) } else { Ok(value) }
+    if value < 0 {
+        Err(Error::InvalidArgument("amounts must not be negative"))
+    } else {
+        Ok(value)
+    }
 }

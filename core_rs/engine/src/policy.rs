@@ -75,13 +75,20 @@ struct PolicyForm {
 
 impl PolicyForm {
     fn check(self) -> Result<Policy> {
-        let currency_fits = self.currency.len() == 3 && self.currency.bytes().all(|b| b.is_ascii_uppercase());
+        let currency_fits =
+            self.currency.len() == 3 && self.currency.bytes().all(|b| b.is_ascii_uppercase());
         ensure(currency_fits, "currency is not a code of three letters")?;
-        ensure(!self.version.is_empty() && self.version.len() <= NAME_BYTES_MAX, "bad version")?;
+        ensure(
+            !self.version.is_empty() && self.version.len() <= NAME_BYTES_MAX,
+            "bad version",
+        )?;
         if self.limits.len() > LIMITS_MAX || self.models.len() > LIMITS_MAX {
             return Err(Error::TooMany("limits"));
         }
-        let organization = Scope { kind: ScopeKind::Organization, id: self.organization_id };
+        let organization = Scope {
+            kind: ScopeKind::Organization,
+            id: self.organization_id,
+        };
         Ok(Policy {
             organization_id: self.organization_id,
             state: self.state,
@@ -93,7 +100,11 @@ impl PolicyForm {
 }
 
 fn ensure(holds: bool, why: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::InvalidPolicy(why.to_owned())) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Error::InvalidPolicy(why.to_owned()))
+    }
 }
 
 fn check_limits(forms: Vec<LimitForm>, organization: Scope) -> Result<Vec<Limit>> {
@@ -107,12 +118,18 @@ fn check_limits(forms: Vec<LimitForm>, organization: Scope) -> Result<Vec<Limit>
         .collect()
 }
 
-fn check_models(forms: Vec<ModelsForm>, organization: Scope) -> Result<BTreeMap<Scope, Vec<String>>> {
+fn check_models(
+    forms: Vec<ModelsForm>,
+    organization: Scope,
+) -> Result<BTreeMap<Scope, Vec<String>>> {
     let mut models = BTreeMap::new();
     for form in forms {
         check_scope(form.scope, organization)?;
         let allowed = check_names(form.allow)?;
-        ensure(models.insert(form.scope, allowed).is_none(), "two model lists have one scope")?;
+        ensure(
+            models.insert(form.scope, allowed).is_none(),
+            "two model lists have one scope",
+        )?;
     }
     Ok(models)
 }
@@ -144,7 +161,10 @@ impl LimitForm {
         check_scope(self.scope, organization)?;
         ensure(self.cap >= 0, "a cap is negative")?;
         ensure(self.hold == "bound", "hold must be \"bound\"")?;
-        ensure(kind_counts(self.kind, self.resource), "a kind of limit does not count this resource")?;
+        ensure(
+            kind_counts(self.kind, self.resource),
+            "a kind of limit does not count this resource",
+        )?;
         Ok(Limit {
             id: self.id,
             kind: self.kind,
@@ -168,7 +188,10 @@ fn kind_counts(kind: LimitKind, resource: Resource) -> bool {
 
 /// Refuse scopes of other organizations; those of the installation have no shard yet.
 fn check_scope(scope: Scope, organization: Scope) -> Result<()> {
-    ensure(scope.kind != ScopeKind::Installation, "installation scopes are not supported")?;
+    ensure(
+        scope.kind != ScopeKind::Installation,
+        "installation scopes are not supported",
+    )?;
     let is_own = scope.kind != ScopeKind::Organization || scope == organization;
     ensure(is_own, "a scope is another organization")
 }
@@ -177,7 +200,9 @@ fn check_names(mut names: Vec<String>) -> Result<Vec<String>> {
     if names.len() > NAMES_MAX {
         return Err(Error::TooMany("names in a list"));
     }
-    let all_fit = names.iter().all(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
+    let all_fit = names
+        .iter()
+        .all(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
     ensure(all_fit, "a name is empty or too long")?;
     names.sort_unstable();
     names.dedup();
@@ -208,8 +233,13 @@ impl PlaceForm {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum WindowForm {
-    Rolling { seconds: u64 },
-    Calendar { period: PeriodForm, time_zone: String },
+    Rolling {
+        seconds: u64,
+    },
+    Calendar {
+        period: PeriodForm,
+        time_zone: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -225,7 +255,9 @@ impl WindowForm {
         match self {
             Self::Rolling { seconds: 60 } => Ok(Window::Rolling(Rolling::Minute)),
             Self::Rolling { seconds: 3600 } => Ok(Window::Rolling(Rolling::Hour)),
-            Self::Rolling { .. } => Err(Error::InvalidPolicy("a rolling window has 60 or 3600 s".into())),
+            Self::Rolling { .. } => Err(Error::InvalidPolicy(
+                "a rolling window has 60 or 3600 s".into(),
+            )),
             Self::Calendar { period, time_zone } => {
                 Ok(Window::Calendar(Calendar::new(period.into(), &time_zone)?))
             }

@@ -16,7 +16,12 @@ impl Path {
     /// Name the scopes of a key.
     pub fn new(key: Id, member: Option<Id>, team: Option<Id>, organization: Id) -> Self {
         let (member, team) = (member.unwrap_or(Id::NIL), team.unwrap_or(Id::NIL));
-        Self { key, member, team, organization }
+        Self {
+            key,
+            member,
+            team,
+            organization,
+        }
     }
 
     /// List the scopes, narrowest first.
@@ -52,6 +57,14 @@ pub struct Amounts {
 }
 
 impl Amounts {
+    /// Return how much of the amounts is more than was held, ≥ 0.
+    pub(crate) fn beyond(&self, held: Self) -> Self {
+        Self {
+            spend_nanos: self.spend_nanos.saturating_sub(held.spend_nanos).max(0),
+            tokens: self.tokens.saturating_sub(held.tokens).max(0),
+        }
+    }
+
     /// Return the amount of a resource; of requests it is always one.
     pub(crate) fn of(&self, resource: Resource) -> i64 {
         match resource {
@@ -83,7 +96,10 @@ impl Reservation {
     pub(crate) fn part(&self, resource: Resource) -> Part {
         match resource {
             Resource::Requests => Part::default(),
-            _ => Part { held: self.held.of(resource), accrued: self.accrued.of(resource) },
+            _ => Part {
+                held: self.held.of(resource),
+                accrued: self.accrued.of(resource),
+            },
         }
     }
 }

@@ -69,7 +69,9 @@ impl Window {
         match self {
             Self::Calendar(calendar) => calendar.bounds(now.wall_ns),
             Self::Rolling(rolling) => Ok(Bounds {
-                starts_at_ns: now.wall_ns.saturating_sub(rolling.bucket_ns().saturating_mul(RING_BUCKETS)),
+                starts_at_ns: now
+                    .wall_ns
+                    .saturating_sub(rolling.bucket_ns().saturating_mul(RING_BUCKETS)),
                 ends_at_ns: now.wall_ns.saturating_add(1),
             }),
         }
@@ -92,8 +94,12 @@ const LEAD: u64 = 2 * RING_BUCKETS;
 impl Ring {
     /// Make an empty ring.
     pub fn new(rolling: Rolling, mono_ns: u64) -> Self {
-        let mut ring =
-            Self { bucket_ns: rolling.bucket_ns(), newest: 0, sum: 0, buckets: [0; RING_LENGTH] };
+        let mut ring = Self {
+            bucket_ns: rolling.bucket_ns(),
+            newest: 0,
+            sum: 0,
+            buckets: [0; RING_LENGTH],
+        };
         ring.newest = ring.bucket_at(mono_ns);
         ring
     }
@@ -172,9 +178,19 @@ impl Ring {
         Some(wait_ns)
     }
 
+    /// Return after how long the ring is empty if nothing is added; 0 if it is now.
+    pub fn empties_ns(&self, mono_ns: u64) -> u64 {
+        // From the newest, which nearly always ends the search at once.
+        let is_filled = |number: &u64| self.buckets.get(place(*number)).is_some_and(|sum| *sum > 0);
+        let last = (self.oldest()..=self.newest).rev().find(is_filled);
+        last.map_or(0, |number| self.leaves_in_ns(number, mono_ns))
+    }
+
     fn leaves_in_ns(&self, number: u64, mono_ns: u64) -> u64 {
         let starts = number.saturating_add(RING_BUCKETS).saturating_sub(LEAD);
-        starts.saturating_mul(self.bucket_ns).saturating_sub(mono_ns)
+        starts
+            .saturating_mul(self.bucket_ns)
+            .saturating_sub(mono_ns)
     }
 
     fn bucket_at(&self, mono_ns: u64) -> u64 {
@@ -207,7 +223,9 @@ impl Ring {
 
     /// Take at most `amount` out of a bucket; return how much it was.
     fn take(&mut self, number: u64, amount: i64) -> i64 {
-        let Some(bucket) = self.buckets.get_mut(place(number)) else { return 0 };
+        let Some(bucket) = self.buckets.get_mut(place(number)) else {
+            return 0;
+        };
         let taken = amount.min(*bucket);
         *bucket = bucket.saturating_sub(taken);
         self.sum = self.sum.saturating_sub(taken);

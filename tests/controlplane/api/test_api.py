@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.api.nodes import NodeKind, global_id
 from controlplane.keys.secret import SecretKind, kind_of
+from controlplane.limits.queries import live_limits
 from controlplane.limits.state import LimitState
 
 CREATE = """mutation($input: VirtualKeyCreateInput!) { virtualKeyCreate(input: $input) {
@@ -65,8 +66,6 @@ async def test_a_budget_shows_its_live_state(api, org, clock) -> None:
     made = (await api.ask(token, UPSERT, input=wanted))["budgetUpsert"]["budget"]
     assert (made["limit"], made["enforcement"], made["state"]) == ("12.34", "HARD", None)
     async with api.plane.database.read() as session:
-        from controlplane.limits.queries import live_limits
-
         row = await session.scalar(live_limits(org.id))
     api.states[row.id] = LimitState(settled=10**9, held=5, as_of_ns=clock.wall_ns())
     found = await api.ask(
@@ -100,7 +99,9 @@ async def test_another_organization_does_not_exist(api, org, foreign, published)
 async def test_what_a_role_does_not_allow_is_a_fault(api, org, published) -> None:
     token = await api.token(org.billing_viewer)
     response = await api.post(
-        token, UPSERT, input={"scope": {"organizationId": place(org)}, "period": "DAY", "limit": "1"}
+        token,
+        UPSERT,
+        input={"scope": {"organizationId": place(org)}, "period": "DAY", "limit": "1"},
     )
     body = response.json()
     assert (response.status_code, body["data"]) == (200, None)

@@ -19,13 +19,17 @@ impl Organization {
         let reservation = self.open_reservation(id)?.clone();
         let facts = &reservation.facts;
         let places = self.places(&facts.path);
-        self.check_room(places, facts, so_far)?;
+        self.check_room(places, facts, so_far.beyond(reservation.held))?;
         self.roll(places, facts, now)?;
         self.for_counters(places, facts, |counter| {
             let before = reservation.part(counter.resource);
             let after = after_progress(counter.resource, before, so_far);
             counter.hold(money::subtract(after.held, before.held)?, facts.admitted)?;
-            counter.accrue(money::subtract(after.accrued, before.accrued)?, facts.admitted, now)
+            counter.accrue(
+                money::subtract(after.accrued, before.accrued)?,
+                facts.admitted,
+                now,
+            )
         })?;
         self.note_progress(id, &reservation, so_far);
         Ok(())
@@ -39,24 +43,24 @@ impl Organization {
         check_amounts(actual)?;
         let now = self.tick(now);
         if let Some(earlier) = self.settlement(id) {
-            return Ok(Settlement { first: false, ..earlier.clone() });
+            return Ok(Settlement {
+                first: false,
+                ..earlier.clone()
+            });
         }
-        let reservation = self.open_reservation(id)?.clone();
-        let places = self.places(&reservation.facts.path);
-        self.check_room(places, &reservation.facts, actual)?;
-        let seq = self.seq_last.checked_add(1).ok_or(Error::Overflow)?;
-        self.close(places, &reservation, Some(actual), now)?;
-        self.reservations.remove(&id);
-        let held_nanos = reservation.held.spend_nanos;
-        let settlement = Settlement {
-            first: true,
-            seq,
-            booked: actual,
-            overrun_nanos: actual.spend_nanos.saturating_sub(held_nanos).max(0),
-            exceeded: self.exceeded(places, &reservation.facts)?,
+        let Some(reservation) = self.reservations.remove(&id) else {
+            return Err(self.absence(id));
         };
-        self.remember_settled(id, reservation.facts, settlement.clone(), now);
-        Ok(settlement)
+        match self.book(&reservation, actual, now) {
+            Ok(settlement) => {
+                self.remember_settled(id, reservation.facts, settlement.clone(), now);
+                Ok(settlement)
+            }
+            Err(error) => {
+                self.reservations.insert(id, reservation);
+                Err(error)
+            }
+        }
     }
 
     /// End a reservation as if it had never been; false if that was done before.
@@ -84,15 +88,37 @@ impl Organization {
         if seq > self.seq_last {
             return Err(Error::InvalidArgument("seq has not been handed out"));
         }
-        while self.unbooked.front().is_some_and(|entry| entry.settlement.seq <= seq) {
+        while self
+            .unbooked
+            .front()
+            .is_some_and(|entry| entry.settlement.seq <= seq)
+        {
             if let Some(booked) = self.unbooked.pop_front() {
                 self.settled.remove(&booked.id);
             }
         }
-        while self.released_order.front().is_some_and(|(_, after)| *after <= seq) {
+        while self
+            .released_order
+            .front()
+            .is_some_and(|(_, after)| *after <= seq)
+        {
             self.forget_release();
         }
         Ok(())
+    }
+
+    fn book(&mut self, reservation: &Reservation, actual: Amounts, now: Now) -> Result<Settlement> {
+        let places = self.places(&reservation.facts.path);
+        self.check_room(places, &reservation.facts, actual.beyond(reservation.held))?;
+        let seq = self.seq_last.checked_add(1).ok_or(Error::Overflow)?;
+        self.close(places, reservation, Some(actual), now)?;
+        Ok(Settlement {
+            first: true,
+            seq,
+            booked: actual,
+            overrun_nanos: actual.beyond(reservation.held).spend_nanos,
+            exceeded: self.exceeded(places, &reservation.facts)?,
+        })
     }
 
     fn settlement(&self, id: ReservationId) -> Option<&Settlement> {
@@ -102,18 +128,28 @@ impl Organization {
         self.unbooked.get(at).map(|entry| &entry.settlement)
     }
 
-    /// Fail before anything is changed if a counter could not take the amounts.
+    /// Fail before anything is changed if a counter could not grow by the amounts.
     fn check_room(&self, places: Places, facts: &Facts, amounts: Amounts) -> Result<()> {
         let mut states = places.iter().filter_map(|at| self.scopes.get(at));
-        if states.any(|state| overflows(state, facts, amounts)) { Err(Error::Overflow) } else { Ok(()) }
+        if states.any(|state| overflows(state, facts, amounts)) {
+            Err(Error::Overflow)
+        } else {
+            Ok(())
+        }
     }
 
     fn note_progress(&mut self, id: ReservationId, before: &Reservation, so_far: Amounts) {
         let spend = raised(before.part(Resource::Spend), so_far.spend_nanos);
         let tokens = raised(before.part(Resource::Tokens), so_far.tokens);
         if let Some(reservation) = self.reservations.get_mut(&id) {
-            reservation.held = Amounts { spend_nanos: spend.held, tokens: tokens.held };
-            reservation.accrued = Amounts { spend_nanos: spend.accrued, tokens: tokens.accrued };
+            reservation.held = Amounts {
+                spend_nanos: spend.held,
+                tokens: tokens.held,
+            };
+            reservation.accrued = Amounts {
+                spend_nanos: spend.accrued,
+                tokens: tokens.accrued,
+            };
         }
     }
 
@@ -128,7 +164,9 @@ impl Organization {
         let facts = &reservation.facts;
         self.roll(places, facts, now)?;
         self.for_counters(places, facts, |counter| {
-            let end = actual.map_or(End::Released, |actual| End::Settled(actual.of(counter.resource)));
+            let end = actual.map_or(End::Released, |actual| {
+                End::Settled(actual.of(counter.resource))
+            });
             counter.close(reservation.part(counter.resource), end, facts.admitted, now)
         })
     }
@@ -137,7 +175,10 @@ impl Organization {
     fn exceeded(&self, places: Places, facts: &Facts) -> Result<Vec<Id>> {
         let mut exceeded = Vec::new();
         for state in places.iter().filter_map(|at| self.scopes.get(at)) {
-            for (limit, counter) in state.limits_of(facts).filter(|(limit, _)| limit.mode == Mode::Hard) {
+            for (limit, counter) in state
+                .limits_of(facts)
+                .filter(|(limit, _)| limit.mode == Mode::Hard)
+            {
                 let measure = counter.measure_at(facts.admitted).unwrap_or_default();
                 if measure.hard()? > limit.cap {
                     exceeded.push(limit.id);
@@ -147,10 +188,21 @@ impl Organization {
         Ok(exceeded)
     }
 
-    fn remember_settled(&mut self, id: ReservationId, facts: Facts, settlement: Settlement, settled: Now) {
+    fn remember_settled(
+        &mut self,
+        id: ReservationId,
+        facts: Facts,
+        settlement: Settlement,
+        settled: Now,
+    ) {
         self.seq_last = settlement.seq;
         self.settled.insert(id, settlement.seq);
-        self.unbooked.push_back(Unbooked { id, facts, settled, settlement });
+        self.unbooked.push_back(Unbooked {
+            id,
+            facts,
+            settled,
+            settlement,
+        });
     }
 
     fn remember_released(&mut self, id: ReservationId) {

@@ -127,7 +127,9 @@ impl Organization {
     /// `InvalidPolicy`, `TooMany`, `Overflow`; the old policy stays in force then.
     pub fn load(&mut self, policy: Policy, seeds: &[Seed], now: Now) -> Result<()> {
         if policy.organization_id != self.id {
-            return Err(Error::InvalidPolicy("the policy is another organization's".to_owned()));
+            return Err(Error::InvalidPolicy(
+                "the policy is another organization's".to_owned(),
+            ));
         }
         let now = self.tick(now);
         let mut drafts = self.draft(policy.limits, now)?;
@@ -160,7 +162,11 @@ impl Organization {
     /// # Errors
     /// `InvalidPolicy`, `TooMany`.
     pub fn all_counters(policy: Policy, now: Now) -> Result<Vec<u8>> {
-        let nothing = Policy { limits: Vec::new(), models: policy.models.clone(), ..policy.clone() };
+        let nothing = Policy {
+            limits: Vec::new(),
+            models: policy.models.clone(),
+            ..policy.clone()
+        };
         Self::new(nothing, &[], now)?.missing_counters(policy, now)
     }
 
@@ -168,9 +174,15 @@ impl Organization {
     fn draft(&self, limits: Vec<Limit>, now: Now) -> Result<Drafts> {
         let mut drafts = Drafts::default();
         for limit in limits {
-            let kept = self.index.get(&limit.scope).and_then(|at| self.scopes.get(*at));
+            let kept = self
+                .index
+                .get(&limit.scope)
+                .and_then(|at| self.scopes.get(*at));
             let kept = kept.map_or(&[][..], |state| state.counters.as_slice());
-            drafts.entry(limit.scope).or_default().bind(limit, kept, now)?;
+            drafts
+                .entry(limit.scope)
+                .or_default()
+                .bind(limit, kept, now)?;
         }
         Ok(drafts)
     }
@@ -222,7 +234,10 @@ impl Organization {
                 allowed: None,
             });
         }
-        #[expect(clippy::indexing_slicing, reason = "the index only holds places of `scopes`")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the index only holds places of `scopes`"
+        )]
         &mut self.scopes[at]
     }
 }
@@ -236,10 +251,17 @@ impl Draft {
         let found = kept.iter().chain(&self.fresh).position(serves);
         if found.is_none() {
             let (place, window) = (limit.place.clone(), limit.window.clone());
-            self.fresh.push(Counter::new(place, limit.resource, window, now)?);
+            self.fresh
+                .push(Counter::new(place, limit.resource, window, now)?);
         }
-        let newest = kept.len().saturating_add(self.fresh.len()).saturating_sub(1);
-        self.limits.push(BoundLimit { limit, counter: found.unwrap_or(newest) });
+        let newest = kept
+            .len()
+            .saturating_add(self.fresh.len())
+            .saturating_sub(1);
+        self.limits.push(BoundLimit {
+            limit,
+            counter: found.unwrap_or(newest),
+        });
         Ok(())
     }
 }
@@ -249,14 +271,24 @@ impl ScopeState {
     fn drop_idle(&mut self) {
         let mut is_read = vec![false; self.counters.len()];
         for bound in &self.limits {
-            is_read.iter_mut().skip(bound.counter).take(1).for_each(|mark| *mark = true);
+            is_read
+                .iter_mut()
+                .skip(bound.counter)
+                .take(1)
+                .for_each(|mark| *mark = true);
         }
         let idle = is_read.iter().filter(|mark| !**mark).count();
         for _ in SCOPE_IDLE_COUNTERS_MAX..idle {
-            let Some(oldest) = is_read.iter().position(|mark| !*mark) else { return };
+            let Some(oldest) = is_read.iter().position(|mark| !*mark) else {
+                return;
+            };
             is_read.remove(oldest);
             self.counters.remove(oldest);
-            for bound in self.limits.iter_mut().filter(|bound| bound.counter > oldest) {
+            for bound in self
+                .limits
+                .iter_mut()
+                .filter(|bound| bound.counter > oldest)
+            {
                 bound.counter = bound.counter.saturating_sub(1);
             }
         }
@@ -269,18 +301,25 @@ fn fresh<'a>(
     model: &'a str,
     provider: &'a str,
 ) -> impl Iterator<Item = &'a mut Counter> {
-    let counters = drafts.get_mut(&scope).into_iter().flat_map(|draft| &mut draft.fresh);
+    let counters = drafts
+        .get_mut(&scope)
+        .into_iter()
+        .flat_map(|draft| &mut draft.fresh);
     counters.filter(move |counter| counter.matches(model, provider))
 }
 
 fn seed_from_ledger(drafts: &mut Drafts, seeds: &[Seed], now: Now) -> Result<()> {
     for seed in seeds {
-        let Some(draft) = drafts.get_mut(&seed.scope) else { continue };
+        let Some(draft) = drafts.get_mut(&seed.scope) else {
+            continue;
+        };
         let is_same = |counter: &&mut Counter| {
             counter.is_of(seed.place.as_ref(), seed.resource, &seed.window)
         };
         for counter in draft.fresh.iter_mut().filter(is_same) {
-            seed.entries.iter().try_for_each(|(wall_ns, amount)| counter.seed(*amount, *wall_ns, now))?;
+            seed.entries
+                .iter()
+                .try_for_each(|(wall_ns, amount)| counter.seed(*amount, *wall_ns, now))?;
         }
     }
     Ok(())

@@ -40,8 +40,11 @@ impl Organization {
         for counter in self.scopes.iter_mut().flat_map(|state| &mut state.counters) {
             counter.roll(now)?;
         }
-        let states: Result<Vec<_>> =
-            self.scopes.iter().flat_map(|state| state.limit_states(now)).collect();
+        let states: Result<Vec<_>> = self
+            .scopes
+            .iter()
+            .flat_map(|state| state.limit_states(now))
+            .collect();
         serde_json::to_vec(&states?).map_err(|fault| Error::InvalidJson(fault.to_string()))
     }
 }
@@ -55,11 +58,18 @@ impl ScopeState {
     }
 }
 
-fn limit_state<'a>(scope: Scope, limit: &'a Limit, counter: &Counter, now: Now) -> Result<LimitState<'a>> {
+fn limit_state<'a>(
+    scope: Scope,
+    limit: &'a Limit,
+    counter: &Counter,
+    now: Now,
+) -> Result<LimitState<'a>> {
     let measure = counter.measure();
     let bounds = counter.bounds(now)?;
     let is_open = measure.used >= limit.cap;
-    let wait_ns = counter.falls_to_ns(limit.cap.saturating_sub(1), now).filter(|_| is_open);
+    let wait_ns = counter
+        .falls_to_ns(limit.cap.saturating_sub(1), now)
+        .filter(|_| is_open);
     let is_breaker = limit.kind == LimitKind::Breaker;
     Ok(LimitState {
         limit_id: limit.id,
@@ -77,6 +87,8 @@ fn limit_state<'a>(scope: Scope, limit: &'a Limit, counter: &Counter, now: Now) 
         starts_at_ns: bounds.starts_at_ns,
         ends_at_ns: bounds.ends_at_ns,
         open: is_breaker.then_some(is_open),
-        frees_at_ns: wait_ns.filter(|_| is_breaker).map(|wait_ns| now.wall_ns.saturating_add(wait_ns)),
+        frees_at_ns: wait_ns
+            .filter(|_| is_breaker)
+            .map(|wait_ns| now.wall_ns.saturating_add(wait_ns)),
     })
 }

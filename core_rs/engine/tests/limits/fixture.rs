@@ -17,7 +17,10 @@ pub const OTHER_KEY: u128 = 5;
 
 /// Noon of New Year's Day plus an offset; the monotonic clock starts at 0.
 pub fn at(offset_ns: u64) -> Now {
-    Now { wall_ns: NEW_YEAR + DAY / 2 + offset_ns, mono_ns: offset_ns }
+    Now {
+        wall_ns: NEW_YEAR + DAY / 2 + offset_ns,
+        mono_ns: offset_ns,
+    }
 }
 
 pub fn id(number: u128) -> Id {
@@ -33,11 +36,17 @@ pub fn path() -> Path {
 }
 
 pub fn spend(nanos: i64) -> Amounts {
-    Amounts { spend_nanos: nanos, tokens: 0 }
+    Amounts {
+        spend_nanos: nanos,
+        tokens: 0,
+    }
 }
 
 pub fn amounts(spend_nanos: i64, tokens: i64) -> Amounts {
-    Amounts { spend_nanos, tokens }
+    Amounts {
+        spend_nanos,
+        tokens,
+    }
 }
 
 pub fn minute() -> Value {
@@ -93,21 +102,42 @@ pub fn organization(limits: &[Value]) -> Organization {
 }
 
 pub fn reload(organization: &mut Organization, limits: &[Value], now: Now) {
-    organization.load(policy(&snapshot(limits)), &[], now).unwrap();
+    organization
+        .load(policy(&snapshot(limits)), &[], now)
+        .unwrap();
 }
 
 pub fn ask(organization: &mut Organization, number: u128, ask: Amounts, now: Now) -> Decision {
-    organization.admit(reservation(number), path(), ask, "gpt-4o-mini", "openai", now).unwrap()
+    organization
+        .admit(
+            reservation(number),
+            path(),
+            ask,
+            "gpt-4o-mini",
+            "openai",
+            now,
+        )
+        .unwrap()
 }
 
-pub fn admitted(organization: &mut Organization, number: u128, amounts: Amounts, now: Now) -> Admission {
+pub fn admitted(
+    organization: &mut Organization,
+    number: u128,
+    amounts: Amounts,
+    now: Now,
+) -> Admission {
     match ask(organization, number, amounts, now) {
         Decision::Admitted(admission) => admission,
         Decision::Refused(refusal) => panic!("refused: {refusal:?}"),
     }
 }
 
-pub fn refused(organization: &mut Organization, number: u128, amounts: Amounts, now: Now) -> Refusal {
+pub fn refused(
+    organization: &mut Organization,
+    number: u128,
+    amounts: Amounts,
+    now: Now,
+) -> Refusal {
     match ask(organization, number, amounts, now) {
         Decision::Admitted(admission) => panic!("admitted: {admission:?}"),
         Decision::Refused(refusal) => *refusal,
@@ -125,5 +155,8 @@ pub fn states(organization: &mut Organization, now: Now) -> Vec<Value> {
 /// Used and held of the limit with the lowest id.
 pub fn first(organization: &mut Organization, now: Now) -> (i64, i64) {
     let states = states(organization, now);
-    (states[0]["used"].as_i64().unwrap(), states[0]["held"].as_i64().unwrap())
+    (
+        states[0]["used"].as_i64().unwrap(),
+        states[0]["held"].as_i64().unwrap(),
+    )
 }

@@ -14,7 +14,9 @@ fn engine() -> Engine {
         limit(1, "budget organization spend hard", &day(), CAP),
         limit(2, "quota organization requests soft", &minute(), 100),
     ];
-    engine.load_organization(snapshot(&limits).to_string().as_bytes(), b"[]", at(0)).unwrap();
+    engine
+        .load_organization(snapshot(&limits).to_string().as_bytes(), b"[]", at(0))
+        .unwrap();
     let key = json!([{
         "id": id(KEY).to_string(), "organization_id": id(1).to_string(), "team_id": null,
         "member_id": null, "state": "active", "expires_at_ns": null, "secrets": [],
@@ -33,10 +35,21 @@ fn work(engine: &Engine, thread: u128) -> [i64; 2] {
     let mut booked = [0, 0];
     for (number, now) in instants().into_iter().enumerate() {
         let id = reservation(10 * thread + number as u128);
-        let amounts = Amounts { spend_nanos: 6, tokens: 0 };
-        let ask = Ask { id, amounts, model: "m", provider: "p" };
+        let amounts = Amounts {
+            spend_nanos: 6,
+            tokens: 0,
+        };
+        let ask = Ask {
+            id,
+            amounts,
+            model: "m",
+            provider: "p",
+        };
         if let Decision::Admitted(_) = engine.admit(0, ask, now).unwrap() {
-            let actual = Amounts { spend_nanos: 5, tokens: 0 };
+            let actual = Amounts {
+                spend_nanos: 5,
+                tokens: 0,
+            };
             let _ = engine.settle(0, id, actual, instants()[1]).unwrap();
             booked[number] += 5;
         }
@@ -56,7 +69,10 @@ fn run() {
             thread::spawn(move || work(&engine, number))
         })
         .collect();
-    let booked: Vec<[i64; 2]> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    let booked: Vec<[i64; 2]> = threads
+        .into_iter()
+        .map(|thread| thread.join().unwrap())
+        .collect();
     let total: i64 = booked.iter().flatten().sum();
     let states = states(&engine);
     // An admission before midnight may come after another thread has seen midnight: then it counts

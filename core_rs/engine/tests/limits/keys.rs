@@ -18,24 +18,38 @@ fn key(number: u128, digests: &[u8], state: &str) -> Value {
 }
 
 fn load(engine: &Engine, keys: &[Value]) -> Result<usize, &'static str> {
-    engine.load_keys(json!(keys).to_string().as_bytes()).map_err(|error| error.code())
+    engine
+        .load_keys(json!(keys).to_string().as_bytes())
+        .map_err(|error| error.code())
 }
 
 fn engine() -> Engine {
     let engine = Engine::new();
     let snapshot = snapshot(&[limit(1, "budget key spend hard", &day(), 100)]).to_string();
-    engine.load_organization(snapshot.as_bytes(), b"[]", at(0)).unwrap();
+    engine
+        .load_organization(snapshot.as_bytes(), b"[]", at(0))
+        .unwrap();
     load(&engine, &[key(KEY, &[0xaa, 0xbb], "active")]).unwrap();
     engine
 }
 
 fn find(engine: &Engine, byte: u8) -> Option<Principal> {
-    engine.authenticate(Digest::from([byte; 32]), at(0).wall_ns).unwrap()
+    engine
+        .authenticate(Digest::from([byte; 32]), at(0).wall_ns)
+        .unwrap()
 }
 
 fn ask(engine: &Engine, key: u32, number: u128, now: Now) -> Decision {
-    let amounts = Amounts { spend_nanos: 1, tokens: 1 };
-    let ask = Ask { id: reservation(number), amounts, model: "m", provider: "p" };
+    let amounts = Amounts {
+        spend_nanos: 1,
+        tokens: 1,
+    };
+    let ask = Ask {
+        id: reservation(number),
+        amounts,
+        model: "m",
+        provider: "p",
+    };
     engine.admit(key, ask, now).unwrap()
 }
 
@@ -52,7 +66,10 @@ fn each_secret_of_a_key_names_its_principal() {
     for byte in [0xaa, 0xbb] {
         let found = find(&engine, byte).unwrap();
         assert_eq!((found.key_id, found.organization_id), (id(KEY), id(1)));
-        assert_eq!((found.team_id, found.member_id), (Some(id(TEAM)), Some(id(MEMBER))));
+        assert_eq!(
+            (found.team_id, found.member_id),
+            (Some(id(TEAM)), Some(id(MEMBER)))
+        );
         assert_eq!(&*found.policy_version, "v1");
     }
     assert!(find(&engine, 0xcc).is_none());
@@ -75,7 +92,10 @@ fn a_revoked_key_is_unknown_at_once_and_a_disabled_one_is_named() {
     load(&engine, &[key(KEY, &[0xaa], "disabled")]).unwrap();
     assert_eq!(find(&engine, 0xaa).unwrap().state.name(), "disabled");
     let refused = refusal(ask(&engine, number, 1, at(0)));
-    assert_eq!((refused.code, refused.status, refused.kind), ("key_disabled", 403, "key"));
+    assert_eq!(
+        (refused.code, refused.status, refused.kind),
+        ("key_disabled", 403, "key")
+    );
     load(&engine, &[key(KEY, &[0xaa], "revoked")]).unwrap();
     assert!(find(&engine, 0xaa).is_none());
     let refused = refusal(ask(&engine, number, 1, at(0)));
@@ -91,7 +111,10 @@ fn keys_and_secrets_expire_at_their_instant() {
     expiring["secrets"][0]["expires_at_ns"] = json!(at(5).wall_ns);
     load(&engine, &[expiring]).unwrap();
     let is_known = |byte: u8, offset_ns| {
-        engine.authenticate(Digest::from([byte; 32]), at(offset_ns).wall_ns).unwrap().is_some()
+        engine
+            .authenticate(Digest::from([byte; 32]), at(offset_ns).wall_ns)
+            .unwrap()
+            .is_some()
     };
     assert!(is_known(0xaa, 4) && !is_known(0xaa, 5));
     assert!(is_known(0xbb, 9) && !is_known(0xbb, 10));
@@ -106,10 +129,22 @@ fn a_list_with_a_fault_changes_no_key() {
     let mut broken = key(6, &[], "active");
     broken["secrets"] = json!([short]);
     assert_eq!(load(&engine, &[other.clone(), broken]), Err("invalid_keys"));
-    assert_eq!(load(&engine, &[other.clone(), key(6, &[0xcc], "active")]), Err("invalid_keys"));
-    assert_eq!(load(&engine, &[other.clone(), key(6, &[0xaa], "active")]), Err("invalid_keys"));
-    assert_eq!(load(&engine, &[other.clone(), other.clone()]), Err("invalid_keys"));
-    assert_eq!(load(&engine, &[key(6, &[1; 17], "active")]), Err("too_many"));
+    assert_eq!(
+        load(&engine, &[other.clone(), key(6, &[0xcc], "active")]),
+        Err("invalid_keys")
+    );
+    assert_eq!(
+        load(&engine, &[other.clone(), key(6, &[0xaa], "active")]),
+        Err("invalid_keys")
+    );
+    assert_eq!(
+        load(&engine, &[other.clone(), other.clone()]),
+        Err("invalid_keys")
+    );
+    assert_eq!(
+        load(&engine, &[key(6, &[1; 17], "active")]),
+        Err("too_many")
+    );
     assert!(find(&engine, 0xcc).is_none());
     assert_eq!(load(&engine, &[other]), Ok(1));
 }
@@ -119,12 +154,31 @@ fn what_is_not_there_is_an_error() {
     let engine = Engine::new();
     load(&engine, &[key(KEY, &[0xaa], "active")]).unwrap();
     let digest = Digest::from([0xaa; 32]);
-    assert_eq!(engine.authenticate(digest, 0).unwrap_err().code(), "organization_not_loaded");
+    assert_eq!(
+        engine.authenticate(digest, 0).unwrap_err().code(),
+        "organization_not_loaded"
+    );
     let amounts = Amounts::default();
-    let ask = Ask { id: reservation(1), amounts, model: "m", provider: "p" };
-    assert_eq!(engine.admit(0, ask, at(0)).unwrap_err().code(), "organization_not_loaded");
-    assert_eq!(engine.admit(1, ask, at(0)).unwrap_err().code(), "unknown_key");
-    let error = engine.settle(9, reservation(1), amounts, at(0)).unwrap_err();
+    let ask = Ask {
+        id: reservation(1),
+        amounts,
+        model: "m",
+        provider: "p",
+    };
+    assert_eq!(
+        engine.admit(0, ask, at(0)).unwrap_err().code(),
+        "organization_not_loaded"
+    );
+    assert_eq!(
+        engine.admit(1, ask, at(0)).unwrap_err().code(),
+        "unknown_key"
+    );
+    let error = engine
+        .settle(9, reservation(1), amounts, at(0))
+        .unwrap_err();
     assert_eq!(error.code(), "unknown_organization");
-    assert_eq!(engine.organization_number(id(9)).unwrap_err().code(), "unknown_organization");
+    assert_eq!(
+        engine.organization_number(id(9)).unwrap_err().code(),
+        "unknown_organization"
+    );
 }

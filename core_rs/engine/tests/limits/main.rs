@@ -16,6 +16,7 @@ mod fixture;
 mod interleaving;
 #[cfg(not(feature = "shuttle"))]
 mod keys;
+mod ledger;
 mod loading;
 mod model;
 mod refusing;

@@ -6,130 +6,42 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DAY, KEY, MEMBER, ORGANIZATION, OTHER_KEY, S, TEAM, amounts, at, day, hour, id, limit, minute,
-    policy, reservation, seeds, snapshot, states,
+    DAY, KEY, MEMBER, ORGANIZATION, OTHER_KEY, S, TEAM, amounts, at, id, policy, reservation, seeds,
+    snapshot, states,
 };
+use crate::ledger::{Birth, Entry, MODELS, Outcome, binds, figures, kept, pair};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Wait(u64),
-    Admit { other_key: bool, model: usize, spend: i64, tokens: i64 },
-    Extend { which: usize, spend: i64, tokens: i64 },
-    Progress { which: usize, percent: i64 },
-    Settle { which: usize, more: i64 },
-    Release { which: usize },
-    Book { share: usize },
-    Reload { kept: u16 },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Outcome {
-    Open,
-    Settled { tick: usize, now: Now, actual: [i64; 2] },
-    Released,
-}
-
-/// One reservation; pairs are spend and tokens.
-#[derive(Clone, Debug)]
-struct Entry {
-    key: u128,
-    model: &'static str,
-    admitted: Now,
-    held: [i64; 2],
-    accrued: [i64; 2],
-    /// Step, instant and amount of each piece of progress.
-    pieces: Vec<(usize, Now, [i64; 2])>,
-    outcome: Outcome,
-}
-
-const MODELS: [&str; 2] = ["gpt-4o", "gpt-4o-mini"];
-
-/// No two of them read one counter: each counter is made with its limit.
-fn all_limits() -> Vec<Value> {
-    let mut placed = limit(6, "budget organization spend hard", &day(), 1_500);
-    placed["where"] = json!({"models": ["gpt-4o"]});
-    vec![
-        limit(1, "budget key spend hard", &day(), 2_000),
-        limit(2, "budget team spend hard", &day(), 3_000),
-        limit(3, "breaker organization spend metered", &minute(), 1_200),
-        limit(4, "rate key requests hard", &minute(), 6),
-        limit(5, "rate key tokens metered", &hour(), 4_000),
-        placed,
-        limit(7, "quota organization requests hard", &day(), 25),
-        limit(8, "quota member tokens soft", &day(), 10),
-    ]
-}
-
-fn kept(mask: u16) -> Vec<Value> {
-    let is_kept = |place: &usize| mask & (1 << place) != 0;
-    all_limits().into_iter().enumerate().filter(|(place, _)| is_kept(place)).map(|(_, it)| it).collect()
-}
-
-/// Which of an entry's amounts a limit counts; None for requests.
-fn pair(limit: &Value) -> Option<usize> {
-    match limit["resource"].as_str().unwrap() {
-        "spend" => Some(0),
-        "tokens" => Some(1),
-        _ => None,
-    }
-}
-
-fn binds(limit: &Value, entry: &Entry) -> bool {
-    let is_scope = limit["scope"]["kind"] != "key" || limit["scope"]["id"] == id(entry.key).to_string();
-    let models = limit["where"]["models"].as_array();
-    is_scope && models.is_none_or(|models| models.contains(&json!(entry.model)))
-}
-
-/// Tell whether an instant still counts in a limit's window.
-fn counts(limit: &Value, then: Now, now: Now) -> bool {
-    match limit["window"]["seconds"].as_u64() {
-        None => then.wall_ns / DAY == now.wall_ns / DAY,
-        Some(seconds) => {
-            let bucket_ns = seconds / 60 * S;
-            then.mono_ns / bucket_ns + 60 >= now.mono_ns / bucket_ns
-        }
-    }
-}
-
-/// The step and the instant at which a limit's counter was made.
-type Birth = (usize, Now);
-
-/// Add up what one entry used on a ring.
-///
-/// A ring made late has settlements where they were settled, and what was in progress at its birth.
-fn rolled(limit: &Value, entry: &Entry, pair: usize, birth: Birth, now: Now) -> i64 {
-    let in_window = |then: Now| i64::from(counts(limit, then, now));
-    let last = match entry.outcome {
-        Outcome::Settled { tick, now: then, actual } if tick < birth.0 => {
-            return actual[pair] * in_window(then);
-        }
-        Outcome::Settled { now: then, actual, .. } => (actual[pair] - entry.accrued[pair]) * in_window(then),
-        Outcome::Open | Outcome::Released => 0,
-    };
-    let moved = |tick: usize, then: Now| if tick < birth.0 { birth.1 } else { then };
-    let pieces = entry.pieces.iter();
-    last + pieces.map(|(tick, then, piece)| piece[pair] * in_window(moved(*tick, *then))).sum::<i64>()
-}
-
-/// Add up (used, held) of one entry on one limit.
-fn figures(limit: &Value, entry: &Entry, birth: Birth, now: Now) -> (i64, i64) {
-    let in_period = i64::from(counts(limit, entry.admitted, now));
-    let Some(pair) = pair(limit) else {
-        return (in_period * i64::from(entry.outcome != Outcome::Released), 0);
-    };
-    let rest = match entry.outcome {
-        Outcome::Open => entry.held[pair] - entry.accrued[pair],
-        _ => 0,
-    };
-    if limit["window"]["kind"] == "rolling" {
-        return (rolled(limit, entry, pair, birth, now), rest);
-    }
-    let used = match entry.outcome {
-        Outcome::Open => entry.accrued[pair],
-        Outcome::Settled { actual, .. } => actual[pair],
-        Outcome::Released => 0,
-    };
-    (in_period * used, in_period * rest)
+    Admit {
+        other_key: bool,
+        model: usize,
+        spend: i64,
+        tokens: i64,
+    },
+    Extend {
+        which: usize,
+        spend: i64,
+        tokens: i64,
+    },
+    Progress {
+        which: usize,
+        percent: i64,
+    },
+    Settle {
+        which: usize,
+        more: i64,
+    },
+    Release {
+        which: usize,
+    },
+    Book {
+        share: usize,
+    },
+    Reload {
+        kept: u16,
+    },
 }
 
 struct World {
@@ -182,8 +94,9 @@ impl World {
     }
 
     fn open(&self, which: usize) -> Option<usize> {
-        let open: Vec<usize> =
-            (0..self.entries.len()).filter(|at| self.entries[*at].outcome == Outcome::Open).collect();
+        let open: Vec<usize> = (0..self.entries.len())
+            .filter(|at| self.entries[*at].outcome == Outcome::Open)
+            .collect();
         open.get(which % open.len().max(1)).copied()
     }
 
@@ -191,10 +104,23 @@ impl World {
         self.tick += 1;
         match step {
             Step::Wait(ns) => self.offset_ns += ns,
-            Step::Admit { other_key, model, spend, tokens } => {
-                self.admit(if other_key { OTHER_KEY } else { KEY }, MODELS[model], [spend, tokens]);
+            Step::Admit {
+                other_key,
+                model,
+                spend,
+                tokens,
+            } => {
+                self.admit(
+                    if other_key { OTHER_KEY } else { KEY },
+                    MODELS[model],
+                    [spend, tokens],
+                );
             }
-            Step::Extend { which, spend, tokens } => self.extend(which, [spend, tokens]),
+            Step::Extend {
+                which,
+                spend,
+                tokens,
+            } => self.extend(which, [spend, tokens]),
             Step::Progress { which, percent } => self.progress(which, percent),
             Step::Settle { which, more } => self.settle(which, more),
             Step::Release { which } => self.release(which),
@@ -214,11 +140,24 @@ impl World {
             outcome: Outcome::Open,
         };
         let requested = |limit: &Value| pair(limit).map_or(1, |pair| ask[pair]);
-        let fits = self.limits.iter().filter(|limit| binds(limit, &entry)).all(|limit| self.fits(limit, requested(limit)));
+        let fits = self
+            .limits
+            .iter()
+            .filter(|limit| binds(limit, &entry))
+            .all(|limit| self.fits(limit, requested(limit)));
         let path = Path::new(id(key), Some(id(MEMBER)), Some(id(TEAM)), id(ORGANIZATION));
         let name = reservation(self.entries.len() as u128);
-        let decision =
-            self.real.admit(name, path, amounts(ask[0], ask[1]), model, "openai", self.now()).unwrap();
+        let decision = self
+            .real
+            .admit(
+                name,
+                path,
+                amounts(ask[0], ask[1]),
+                model,
+                "openai",
+                self.now(),
+            )
+            .unwrap();
         assert_eq!(matches!(decision, Decision::Admitted(_)), fits);
         if fits {
             self.entries.push(entry);
@@ -226,13 +165,26 @@ impl World {
     }
 
     fn extend(&mut self, which: usize, more: [i64; 2]) {
-        let Some(place) = self.open(which) else { return };
+        let Some(place) = self.open(which) else {
+            return;
+        };
         let entry = &self.entries[place];
         let is_old = entry.admitted.wall_ns / DAY != self.now().wall_ns / DAY;
         let hard = |limit: &&Value| limit["mode"] == "hard" && binds(limit, entry);
         let asked = |limit: &Value| pair(limit).map_or(0, |pair| more[pair]);
-        let fits = self.limits.iter().filter(hard).all(|limit| asked(limit) == 0 || self.fits(limit, asked(limit)));
-        let real = self.real.extend(reservation(place as u128), amounts(more[0], more[1]), self.now()).unwrap();
+        let fits = self
+            .limits
+            .iter()
+            .filter(hard)
+            .all(|limit| asked(limit) == 0 || self.fits(limit, asked(limit)));
+        let real = self
+            .real
+            .extend(
+                reservation(place as u128),
+                amounts(more[0], more[1]),
+                self.now(),
+            )
+            .unwrap();
         // Which earlier period still binds an old reservation is another test's matter.
         assert!(is_old || real.is_none() == fits);
         if real.is_none() {
@@ -241,35 +193,64 @@ impl World {
     }
 
     fn progress(&mut self, which: usize, percent: i64) {
-        let Some(place) = self.open(which) else { return };
+        let Some(place) = self.open(which) else {
+            return;
+        };
         let (tick, now) = (self.tick, self.now());
         let entry = &mut self.entries[place];
         let so_far = [0, 1].map(|pair: usize| entry.held[pair] * percent / 100);
         let new = [0, 1].map(|pair: usize| so_far[pair].max(entry.accrued[pair]));
-        entry.pieces.push((tick, now, [new[0] - entry.accrued[0], new[1] - entry.accrued[1]]));
+        entry.pieces.push((
+            tick,
+            now,
+            [new[0] - entry.accrued[0], new[1] - entry.accrued[1]],
+        ));
         entry.accrued = new;
         entry.held = [0, 1].map(|pair: usize| entry.held[pair].max(new[pair]));
-        self.real.progress(reservation(place as u128), amounts(so_far[0], so_far[1]), now).unwrap();
+        self.real
+            .progress(
+                reservation(place as u128),
+                amounts(so_far[0], so_far[1]),
+                now,
+            )
+            .unwrap();
     }
 
     fn settle(&mut self, which: usize, more: i64) {
-        let Some(place) = self.open(which) else { return };
+        let Some(place) = self.open(which) else {
+            return;
+        };
         let (tick, now) = (self.tick, self.now());
         let entry = &mut self.entries[place];
         let actual = entry.accrued.map(|accrued| accrued + more);
         entry.outcome = Outcome::Settled { tick, now, actual };
-        let done = self.real.settle(reservation(place as u128), amounts(actual[0], actual[1]), now).unwrap();
+        let done = self
+            .real
+            .settle(
+                reservation(place as u128),
+                amounts(actual[0], actual[1]),
+                now,
+            )
+            .unwrap();
         self.settled.push(place);
         assert_eq!(done.seq, self.settled.len() as u64);
-        assert_eq!(done.overrun_nanos, (actual[0] - self.entries[place].held[0]).max(0));
+        assert_eq!(
+            done.overrun_nanos,
+            (actual[0] - self.entries[place].held[0]).max(0)
+        );
     }
 
     /// Release only what has used nothing: corrections of rings have tests of their own.
     fn release(&mut self, which: usize) {
-        let Some(place) = self.open(which) else { return };
+        let Some(place) = self.open(which) else {
+            return;
+        };
         if self.entries[place].accrued == [0, 0] {
             self.entries[place].outcome = Outcome::Released;
-            assert_eq!(self.real.release(reservation(place as u128), self.now()), Ok(true));
+            assert_eq!(
+                self.real.release(reservation(place as u128), self.now()),
+                Ok(true)
+            );
         }
     }
 
@@ -282,24 +263,39 @@ impl World {
         self.limits = kept(mask);
         let birth = (self.tick, self.now());
         for limit in &self.limits {
-            self.births.entry(limit["id"].as_str().unwrap().to_owned()).or_insert(birth);
+            self.births
+                .entry(limit["id"].as_str().unwrap().to_owned())
+                .or_insert(birth);
         }
         let wanted = snapshot(&self.limits);
-        let json = self.real.missing_counters(policy(&wanted), self.now()).unwrap();
+        let json = self
+            .real
+            .missing_counters(policy(&wanted), self.now())
+            .unwrap();
         let mut missing: Vec<Value> = serde_json::from_slice(&json).unwrap();
         for spec in &mut missing {
             spec["entries"] = self.ledger(spec);
         }
-        self.real.load(policy(&wanted), &seeds(&json!(missing)), self.now()).unwrap();
+        self.real
+            .load(policy(&wanted), &seeds(&json!(missing)), self.now())
+            .unwrap();
     }
 
     /// What the ledger would answer: of booked settlements, instant and amount.
     fn ledger(&self, spec: &Value) -> Value {
-        let booked = self.settled[..self.booked].iter().map(|place| &self.entries[*place]);
+        let booked = self.settled[..self.booked]
+            .iter()
+            .map(|place| &self.entries[*place]);
         let is_calendar = spec["window"]["kind"] == "calendar";
         let entry = |entry: &Entry| {
-            let Outcome::Settled { now, actual, .. } = entry.outcome else { panic!("not settled") };
-            let then = if is_calendar || spec["resource"] == "requests" { entry.admitted } else { now };
+            let Outcome::Settled { now, actual, .. } = entry.outcome else {
+                panic!("not settled")
+            };
+            let then = if is_calendar || spec["resource"] == "requests" {
+                entry.admitted
+            } else {
+                now
+            };
             json!([then.wall_ns, pair(spec).map_or(1, |pair| actual[pair])])
         };
         booked.filter(|it| binds(spec, it)).map(entry).collect()
@@ -311,25 +307,49 @@ impl World {
         assert_eq!(real.len(), self.limits.len());
         for (limit, state) in self.limits.iter().zip(&real) {
             assert_eq!(limit["id"], state["limit_id"]);
-            let found = (state["used"].as_i64().unwrap(), state["held"].as_i64().unwrap());
+            let found = (
+                state["used"].as_i64().unwrap(),
+                state["held"].as_i64().unwrap(),
+            );
             assert_eq!(found, self.measure(limit), "{limit}");
         }
-        let open = self.entries.iter().filter(|entry| entry.outcome == Outcome::Open).count();
+        let open = self
+            .entries
+            .iter()
+            .filter(|entry| entry.outcome == Outcome::Open)
+            .count();
         assert_eq!(self.real.open_reservations(), open);
     }
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let wait = prop_oneof![0..2 * S, 0..90 * S, 0..2 * 3600 * S, Just(DAY / 2), Just(60 * S)];
-    let admit = (any::<bool>(), 0..2_usize, 0..600_i64, 0..600_i64)
-        .prop_map(|(other_key, model, spend, tokens)| Step::Admit { other_key, model, spend, tokens });
-    let extend = (any::<usize>(), 0..300_i64, 0..300_i64)
-        .prop_map(|(which, spend, tokens)| Step::Extend { which, spend, tokens });
+    let wait = prop_oneof![
+        0..2 * S,
+        0..90 * S,
+        0..2 * 3600 * S,
+        Just(DAY / 2),
+        Just(60 * S)
+    ];
+    let admit = (any::<bool>(), 0..2_usize, 0..600_i64, 0..600_i64).prop_map(
+        |(other_key, model, spend, tokens)| Step::Admit {
+            other_key,
+            model,
+            spend,
+            tokens,
+        },
+    );
+    let extend =
+        (any::<usize>(), 0..300_i64, 0..300_i64).prop_map(|(which, spend, tokens)| Step::Extend {
+            which,
+            spend,
+            tokens,
+        });
     prop_oneof![
         3 => wait.prop_map(Step::Wait),
         6 => admit,
         1 => extend,
-        2 => (any::<usize>(), 0..130_i64).prop_map(|(which, percent)| Step::Progress { which, percent }),
+        2 => (any::<usize>(), 0..130_i64)
+            .prop_map(|(which, percent)| Step::Progress { which, percent }),
         3 => (any::<usize>(), 0..500_i64).prop_map(|(which, more)| Step::Settle { which, more }),
         1 => any::<usize>().prop_map(|which| Step::Release { which }),
         1 => (0..101_usize).prop_map(|share| Step::Book { share }),

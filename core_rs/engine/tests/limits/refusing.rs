@@ -11,14 +11,29 @@ use crate::fixture::{
 #[test]
 fn a_budget_admits_up_to_its_cap_and_not_one_nano_unit_more() {
     let mut organization = organization(&[limit(1, "budget team spend hard", &day(), 100)]);
-    assert_eq!(admitted(&mut organization, 1, spend(60), at(0)).remaining_spend_nanos, Some(40));
-    assert_eq!(admitted(&mut organization, 2, spend(40), at(0)).remaining_spend_nanos, Some(0));
+    assert_eq!(
+        admitted(&mut organization, 1, spend(60), at(0)).remaining_spend_nanos,
+        Some(40)
+    );
+    assert_eq!(
+        admitted(&mut organization, 2, spend(40), at(0)).remaining_spend_nanos,
+        Some(0)
+    );
     let refusal = refused(&mut organization, 3, spend(1), at(0));
-    assert_eq!((refusal.code, refusal.status, refusal.kind), ("team_budget_exceeded", 402, "budget"));
+    assert_eq!(
+        (refusal.code, refusal.status, refusal.kind),
+        ("team_budget_exceeded", 402, "budget")
+    );
     assert_eq!(refusal.scope.kind, ScopeKind::Team);
     let figures = refusal.limit.unwrap();
-    assert_eq!((figures.cap, figures.used, figures.held, figures.requested), (100, 0, 100, 1));
-    assert_eq!((figures.limit_id, figures.resource), (id(1001), Resource::Spend));
+    assert_eq!(
+        (figures.cap, figures.used, figures.held, figures.requested),
+        (100, 0, 100, 1)
+    );
+    assert_eq!(
+        (figures.limit_id, figures.resource),
+        (id(1001), Resource::Spend)
+    );
     assert_eq!((figures.mode, figures.window), (Mode::Hard, "calendar_day"));
     assert_eq!(figures.time_zone.as_deref(), Some("UTC"));
 }
@@ -29,9 +44,17 @@ fn each_level_has_a_code_of_its_own() {
         ("budget key spend hard", "key_budget_exceeded", 402),
         ("budget member spend hard", "member_budget_exceeded", 402),
         ("budget team spend hard", "team_budget_exceeded", 402),
-        ("budget organization spend hard", "tenant_budget_exceeded", 402),
+        (
+            "budget organization spend hard",
+            "tenant_budget_exceeded",
+            402,
+        ),
         ("rate key requests hard", "rate_limit_exceeded", 429),
-        ("quota organization requests hard", "plan_quota_exceeded", 429),
+        (
+            "quota organization requests hard",
+            "plan_quota_exceeded",
+            429,
+        ),
         ("breaker team spend metered", "spend_circuit_open", 503),
     ];
     for (what, code, status) in expected {
@@ -48,8 +71,14 @@ fn a_refusal_by_one_limit_of_eight_leaves_no_trace_on_the_others() {
         .iter()
         .zip(0..)
         .flat_map(|(scope, number)| {
-            let (budget, rate) = (format!("budget {scope} spend hard"), format!("rate {scope} requests hard"));
-            [limit(2 * number, &budget, &day(), 100), limit(2 * number + 1, &rate, &minute(), 100)]
+            let (budget, rate) = (
+                format!("budget {scope} spend hard"),
+                format!("rate {scope} requests hard"),
+            );
+            [
+                limit(2 * number, &budget, &day(), 100),
+                limit(2 * number + 1, &rate, &minute(), 100),
+            ]
         })
         .collect();
     limits[6]["cap"] = json!(10);
@@ -68,15 +97,26 @@ fn a_hard_limit_says_whether_open_requests_time_or_nothing_will_help() {
     let mut organization = organization(&[limit(1, "budget key spend hard", &day(), 100)]);
     admitted(&mut organization, 1, spend(80), at(0));
     let refusal = refused(&mut organization, 2, spend(30), at(0));
-    assert_eq!((refusal.waits_for, refusal.frees_at_wall_ns), (Some(WaitsFor::OpenRequests), None));
+    assert_eq!(
+        (refusal.waits_for, refusal.frees_at_wall_ns),
+        (Some(WaitsFor::OpenRequests), None)
+    );
     let refusal = refused(&mut organization, 2, spend(101), at(0));
-    assert_eq!((refusal.waits_for, refusal.frees_at_wall_ns), (Some(WaitsFor::Never), None));
-    let _ = organization.settle(reservation(1), spend(80), at(0)).unwrap();
+    assert_eq!(
+        (refusal.waits_for, refusal.frees_at_wall_ns),
+        (Some(WaitsFor::Never), None)
+    );
+    let _ = organization
+        .settle(reservation(1), spend(80), at(0))
+        .unwrap();
     let refusal = refused(&mut organization, 2, spend(30), at(5));
     assert_eq!(refusal.waits_for, Some(WaitsFor::Period));
     assert_eq!(refusal.frees_at_wall_ns, Some(at(DAY / 2).wall_ns));
     assert_eq!(refusal.retry_after_ns, Some(DAY / 2 - 5));
-    assert_eq!(refused(&mut organization, 2, spend(30), at(DAY / 2 - 1)).retry_after_ns, Some(1));
+    assert_eq!(
+        refused(&mut organization, 2, spend(30), at(DAY / 2 - 1)).retry_after_ns,
+        Some(1)
+    );
     admitted(&mut organization, 2, spend(30), at(DAY / 2));
 }
 
@@ -90,7 +130,9 @@ fn the_refusal_names_by_precedence_and_waits_for_the_limit_that_frees_last() {
         limit(5, "rate key requests hard", &minute(), 1),
     ]);
     admitted(&mut organization, 1, amounts(10, 10), at(0));
-    let _ = organization.settle(reservation(1), amounts(10, 10), at(0)).unwrap();
+    let _ = organization
+        .settle(reservation(1), amounts(10, 10), at(0))
+        .unwrap();
     let refusal = refused(&mut organization, 2, amounts(1, 1), at(0));
     assert_eq!(refusal.limit.unwrap().limit_id, id(1005));
     assert_eq!(refusal.retry_after_ns, Some(DAY / 2));
@@ -118,7 +160,10 @@ fn a_limit_that_never_frees_is_named_first() {
     admitted(&mut organization, 1, spend(0), at(0));
     let refusal = refused(&mut organization, 2, spend(11), at(0));
     assert_eq!(refusal.code, "tenant_budget_exceeded");
-    assert_eq!((refusal.waits_for, refusal.retry_after_ns), (Some(WaitsFor::Never), None));
+    assert_eq!(
+        (refusal.waits_for, refusal.retry_after_ns),
+        (Some(WaitsFor::Never), None)
+    );
 }
 
 #[test]
@@ -129,17 +174,32 @@ fn a_breaker_ignores_holds_opens_at_its_threshold_and_closes_by_itself() {
     ]);
     admitted(&mut organization, 1, spend(1_000), at(0));
     admitted(&mut organization, 2, spend(1_000), at(S));
-    organization.progress(reservation(1), spend(99), at(2 * S)).unwrap();
+    organization
+        .progress(reservation(1), spend(99), at(2 * S))
+        .unwrap();
     admitted(&mut organization, 3, spend(1_000), at(2 * S));
-    organization.progress(reservation(1), spend(100), at(3 * S)).unwrap();
+    organization
+        .progress(reservation(1), spend(100), at(3 * S))
+        .unwrap();
     let refusal = refused(&mut organization, 4, spend(1), at(3 * S));
-    assert_eq!((refusal.code, refusal.waits_for), ("spend_circuit_open", Some(WaitsFor::Period)));
+    assert_eq!(
+        (refusal.code, refusal.waits_for),
+        ("spend_circuit_open", Some(WaitsFor::Period))
+    );
     assert_eq!(refusal.retry_after_ns, Some(60 * S));
     let state = &states(&mut organization, at(3 * S))[0];
-    assert_eq!((&state["open"], &state["frees_at_ns"]), (&json!(true), &json!(at(63 * S).wall_ns)));
-    refused(&mut organization, 4, spend(1), at(63 * S - 1)).retry_after_ns.unwrap();
+    assert_eq!(
+        (&state["open"], &state["frees_at_ns"]),
+        (&json!(true), &json!(at(63 * S).wall_ns))
+    );
+    refused(&mut organization, 4, spend(1), at(63 * S - 1))
+        .retry_after_ns
+        .unwrap();
     admitted(&mut organization, 4, spend(1), at(63 * S));
-    assert_eq!(states(&mut organization, at(63 * S))[0]["open"], json!(false));
+    assert_eq!(
+        states(&mut organization, at(63 * S))[0]["open"],
+        json!(false)
+    );
 }
 
 #[test]
@@ -150,7 +210,9 @@ fn soft_and_shadow_limits_measure_and_never_refuse() {
     ]);
     let admission = admitted(&mut organization, 1, spend(1_000), at(0));
     assert_eq!(admission.remaining_spend_nanos, None);
-    let _ = organization.settle(reservation(1), spend(900), at(0)).unwrap();
+    let _ = organization
+        .settle(reservation(1), spend(900), at(0))
+        .unwrap();
     assert_eq!(first(&mut organization, at(0)), (900, 0));
 }
 
@@ -161,7 +223,16 @@ fn a_limit_with_a_place_binds_only_the_models_and_providers_it_names() {
     let mut organization = organization(&[limited]);
     admitted(&mut organization, 1, spend(1_000), at(0));
     let mut ask = |number, model, provider| {
-        organization.admit(reservation(number), path(), spend(11), model, provider, at(0)).unwrap()
+        organization
+            .admit(
+                reservation(number),
+                path(),
+                spend(11),
+                model,
+                provider,
+                at(0),
+            )
+            .unwrap()
     };
     assert!(matches!(ask(2, "gpt-4o", "azure"), Decision::Admitted(_)));
     assert!(matches!(ask(3, "o3", "openai"), Decision::Refused(_)));
@@ -175,7 +246,10 @@ fn a_suspended_organization_refuses_and_says_so() {
     suspended["state"] = json!("suspended");
     organization.load(policy(&suspended), &[], at(0)).unwrap();
     let refusal = refused(&mut organization, 1, spend(0), at(0));
-    assert_eq!((refusal.code, refusal.status), ("organization_suspended", 403));
+    assert_eq!(
+        (refusal.code, refusal.status),
+        ("organization_suspended", 403)
+    );
     assert_eq!((refusal.kind, refusal.limit), ("organization", None));
     assert_eq!(organization.open_reservations(), 0);
 }
@@ -188,8 +262,14 @@ fn models_are_refused_by_the_outermost_scope_that_does_not_list_them() {
         {"scope": crate::fixture::scope("team"), "allow": ["gpt-4o", "o3"]},
     ]);
     let organization = Organization::new(policy(&listed), &[], at(0)).unwrap();
-    assert_eq!(organization.model_refused_by(&path(), "gpt-4o"), Some(ScopeKind::Key));
-    assert_eq!(organization.model_refused_by(&path(), "gpt-5"), Some(ScopeKind::Team));
+    assert_eq!(
+        organization.model_refused_by(&path(), "gpt-4o"),
+        Some(ScopeKind::Key)
+    );
+    assert_eq!(
+        organization.model_refused_by(&path(), "gpt-5"),
+        Some(ScopeKind::Team)
+    );
 }
 
 #[test]
@@ -204,12 +284,18 @@ fn the_keys_tightest_rates_are_told() {
     let (requests, tokens) = (admission.requests.unwrap(), admission.tokens.unwrap());
     assert_eq!((requests.limit, requests.remaining), (5, 4));
     assert_eq!(requests.reset_ns, 61 * 60 * S - S / 2);
-    assert_eq!((tokens.limit, tokens.remaining, tokens.reset_ns), (100, 100, 0));
+    assert_eq!(
+        (tokens.limit, tokens.remaining, tokens.reset_ns),
+        (100, 100, 0)
+    );
 }
 
 #[test]
 fn a_clock_that_jumps_back_opens_no_period_again() {
     let mut organization = organization(&[limit(1, "budget key spend hard", &day(), 100)]);
     admitted(&mut organization, 1, spend(100), at(DAY));
-    assert!(matches!(ask(&mut organization, 2, spend(1), at(0)), Decision::Refused(_)));
+    assert!(matches!(
+        ask(&mut organization, 2, spend(1), at(0)),
+        Decision::Refused(_)
+    ));
 }

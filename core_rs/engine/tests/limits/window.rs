@@ -6,7 +6,10 @@ use crate::fixture::{S, admitted, ask, at, limit, minute, organization, refused,
 
 fn exact(log: &[(u64, i64)], after_ns: i128, until_ns: u64) -> i64 {
     let is_in = |at_ns: u64| i128::from(at_ns) > after_ns && at_ns <= until_ns;
-    log.iter().filter(|(at_ns, _)| is_in(*at_ns)).map(|(_, amount)| amount).sum()
+    log.iter()
+        .filter(|(at_ns, _)| is_in(*at_ns))
+        .map(|(_, amount)| amount)
+        .sum()
 }
 
 fn steps() -> impl Strategy<Value = Vec<(u64, i64)>> {
@@ -55,7 +58,9 @@ proptest! {
     }
 
     #[test]
-    fn ten_a_minute_never_lets_an_eleventh_through(waits in prop::collection::vec(0..9 * S, 1..150)) {
+    fn ten_a_minute_never_lets_an_eleventh_through(
+        waits in prop::collection::vec(0..9 * S, 1..150),
+    ) {
         let mut organization = organization(&[limit(1, "rate key requests hard", &minute(), 10)]);
         let (mut now_ns, mut passed) = (0, Vec::new());
         for (number, wait_ns) in waits.into_iter().enumerate() {
@@ -76,14 +81,22 @@ proptest! {
 fn a_request_is_refused_just_before_the_stated_instant_and_admitted_at_it() {
     let mut organization = organization(&[limit(1, "rate key requests hard", &minute(), 10)]);
     for number in 0..10 {
-        admitted(&mut organization, number, spend(0), at(1_500_000_000 + number as u64));
+        admitted(
+            &mut organization,
+            number,
+            spend(0),
+            at(1_500_000_000 + number as u64),
+        );
     }
     let now_ns = 20 * S + 7;
     let refusal = refused(&mut organization, 20, spend(0), at(now_ns));
     let frees_ns = now_ns + refusal.retry_after_ns.unwrap();
     assert_eq!(frees_ns, 62 * S);
     assert_eq!(refusal.frees_at_wall_ns, Some(at(frees_ns).wall_ns));
-    assert_eq!(refused(&mut organization, 21, spend(0), at(frees_ns - 1)).retry_after_ns, Some(1));
+    assert_eq!(
+        refused(&mut organization, 21, spend(0), at(frees_ns - 1)).retry_after_ns,
+        Some(1)
+    );
     admitted(&mut organization, 22, spend(0), at(frees_ns));
 }
 
