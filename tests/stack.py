@@ -44,6 +44,7 @@ from controlplane.tenancy.models import User
 from controlplane.tenancy.service import create_member, create_organization, create_team
 
 T = TypeVar("T")
+RecordT = TypeVar("RecordT", DecisionRow, LedgerEntryRow)
 START_TIMEOUT_S = 60
 
 
@@ -61,6 +62,12 @@ class Stack:
         self.team_id: UUID
         self.member_id: UUID
         self.admin_token: str
+
+    def tenant(self, slug: str) -> Stack:
+        """Make a new organization in the same installation."""
+        tenant = Stack(self.comptroller, self._loop, int(self.address.rsplit(":", 1)[1]))
+        tenant.found(slug)
+        return tenant
 
     def run(self, make: Callable[[], Awaitable[T]]) -> T:
         """Run something in the server's own loop and wait for it."""
@@ -176,14 +183,15 @@ class Stack:
         """Add up all charges."""
         return sum(entry.charge_nanos for entry in self.ledger())
 
-    def _rows(self, kind: type[T]) -> list[T]:
-        async def read() -> list[T]:
+    def _rows(self, kind: type[RecordT]) -> list[RecordT]:
+        async def read() -> list[RecordT]:
             await self.comptroller.recorder.flush()
             async with self.comptroller.database.read() as session:
-                return list((await session.scalars(select(kind))).all())
+                rows = (await session.scalars(select(kind))).all()
+                return [row for row in rows if row.organization_id == self.organization_id]
 
         rows = self.run(read)
-        return sorted(rows, key=lambda row: row.admitted_at_ns)  # type: ignore[attr-defined]
+        return sorted(rows, key=lambda row: row.admitted_at_ns)
 
     def graphql(self, query: str, token: str | None = None, **variables: Any) -> Any:
         """Run an operation as the admin; fails on top-level errors."""

@@ -55,6 +55,11 @@ class RunningSimulator:
         """Forget every fault rule."""
         self._call(self._app.rules.clear)
 
+    def reset(self) -> None:
+        """Forget the bill, what was asserted of it, and every fault rule."""
+        self._call(self._app.bill.reset)
+        self.clear_faults()
+
     async def idle(self) -> None:
         """Wait until nothing is being answered; only in the simulator's own loop."""
         await self._app.idle()

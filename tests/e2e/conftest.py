@@ -1,9 +1,13 @@
-"""Fixtures of the end-to-end tests."""
+"""Fixtures of the end-to-end tests.
+
+One installation serves them all, each test in an organization of its own: starting a server takes
+longer than most tests.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import count
 
 import pytest
 
@@ -11,16 +15,34 @@ from comptroller.simulator.running import RunningSimulator, simulator_in_thread
 from comptroller.simulator.settings import SimulatorSettings
 from tests.stack import Stack, running_stack
 
+_NUMBERS = count(1)
 
-@pytest.fixture
-def provider() -> Iterator[RunningSimulator]:
-    """A simulated provider of the test's own."""
+
+@pytest.fixture(scope="session")
+def shared_provider() -> Iterator[RunningSimulator]:
+    """The simulated provider behind the shared installation."""
     with simulator_in_thread(SimulatorSettings()) as running:
         yield running
 
 
-@pytest.fixture
-def stack(tmp_path: Path, provider: RunningSimulator) -> Iterator[Stack]:
-    """An installation of the test's own, on SQLite."""
-    with running_stack(tmp_path, provider) as running:
+@pytest.fixture(scope="session")
+def installation(
+    tmp_path_factory: pytest.TempPathFactory, shared_provider: RunningSimulator
+) -> Iterator[Stack]:
+    """The shared installation, on SQLite."""
+    folder = tmp_path_factory.mktemp("installation")
+    with running_stack(folder, shared_provider, organization=False) as running:
         yield running
+
+
+@pytest.fixture
+def provider(shared_provider: RunningSimulator) -> RunningSimulator:
+    """The simulated provider with an empty bill and no faults."""
+    shared_provider.reset()
+    return shared_provider
+
+
+@pytest.fixture
+def stack(installation: Stack) -> Stack:
+    """A new organization, with a team and a member, in the shared installation."""
+    return installation.tenant(f"org-{next(_NUMBERS)}")

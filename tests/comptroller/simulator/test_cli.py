@@ -20,7 +20,7 @@ PLAIN = {"verify": False, "timeout": 60}
 
 
 def started(*options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-c", START, "--port", "0", *options]
+    command = [sys.executable, "-c", START, "--port", "0", *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

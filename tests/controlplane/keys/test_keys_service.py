@@ -102,9 +102,9 @@ async def test_another_input_under_the_same_idempotency_key_is_refused(
 )
 async def test_an_unusable_input_changes_nothing(work_as, org, database, published, values, field):
     before = await counts(database)
+    new = NewKey(**{"name": "ci", **values})
     with pytest.raises(InvalidInput) as raised:
         async with work_as(org.admin) as work:
-            new = NewKey(**{"name": "ci", **values})
             await create_key(work, org.id, new, idempotency_key="1")
     assert raised.value.field == (field,)
     assert await counts(database) == before
@@ -113,9 +113,9 @@ async def test_an_unusable_input_changes_nothing(work_as, org, database, publish
 
 async def test_a_key_cannot_expire_before_it_is_made(work_as, org, database, installation) -> None:
     before = await counts(database)
+    new = NewKey("ci", expires_at=installation.now())
     with pytest.raises(InvalidInput, match="future"):
         async with work_as(org.admin) as work:
-            new = NewKey("ci", expires_at=installation.now())
             await create_key(work, org.id, new, idempotency_key="1")
     assert await counts(database) == before
     async with work_as(org.admin) as work:

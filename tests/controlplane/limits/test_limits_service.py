@@ -90,9 +90,9 @@ async def test_a_stale_edit_is_refused(work_as, org, database, expected_version)
 async def test_an_unusable_budget_changes_nothing(work_as, org, database, published, values):
     scope = Scope(ScopeKind.ORGANIZATION, org.id)
     before = await rows(database)
+    arguments = {"period": Period.DAY, "cap_nanos": 1, **values}
     with pytest.raises(InvalidInput):
         async with work_as(org.admin) as work:
-            arguments = {"period": Period.DAY, "cap_nanos": 1, **values}
             await upsert_budget(work, org.id, scope, **arguments)
     assert await rows(database) == before
     assert published == []
@@ -132,9 +132,9 @@ async def test_rates_are_set_together_and_lifted_by_none(work_as, org):
 
 async def test_a_key_has_no_breaker(work_as, org, database):
     before = await rows(database)
+    scope = Scope(ScopeKind.KEY, org.id)
     with pytest.raises(InvalidInput):
         async with work_as(org.admin) as work:
-            scope = Scope(ScopeKind.KEY, org.id)
             await set_breaker(work, org.id, scope, minute_nanos=1, hour_nanos=1)
     assert await rows(database) == before
 

@@ -111,24 +111,21 @@ async def test_a_large_body_is_read_whole_through_a_small_buffer(open_answer):
 
 async def test_a_reader_that_is_slow_bounds_what_is_held(open_answer):
     answer, connection, pool = await open_answer(CHUNKED, buffer_bytes_max=4096)
-    sent_bytes = 0
-    piece = chunk(b"x" * 16384)
+    piece = b"x" * 65536
+    pieces = 0
     async with answer:
-        # Only the sockets' own buffers and one read above the mark can be filled without us.
-        while connection.writer.transport.get_write_buffer_size() == 0:
-            connection.writer.write(piece)
-            sent_bytes += 16384
+        # The sockets' own buffers take a few megabytes; when they are full the server must wait.
+        while connection.writer.transport.get_write_buffer_size() < len(piece) and pieces < 1000:
+            connection.writer.write(chunk(piece))
+            pieces += 1
             await asyncio.sleep(0)
-        for _ in range(20):
-            connection.writer.write(piece)
-            sent_bytes += 16384
-            await asyncio.sleep(0.001)
+        assert pieces < 1000
         assert answer._reader.buffered_bytes <= 4096 + 256 * 1024
         connection.writer.write(END)
         got_bytes = 0
         while data := await answer.next_chunk():
             got_bytes += len(data)
-        assert got_bytes == sent_bytes
+        assert got_bytes == pieces * len(piece)
     assert pool.connections_idle == 1
 
 

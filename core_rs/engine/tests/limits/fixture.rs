@@ -4,64 +4,64 @@ use comptroller_engine::{
 };
 use serde_json::{Value, json};
 
-pub const S: u64 = 1_000_000_000;
-pub const DAY: u64 = 86_400 * S;
+pub(crate) const S: u64 = 1_000_000_000;
+pub(crate) const DAY: u64 = 86_400 * S;
 /// 2026-01-01T00:00:00Z, a Thursday.
-pub const NEW_YEAR: u64 = 1_767_225_600 * S;
+pub(crate) const NEW_YEAR: u64 = 1_767_225_600 * S;
 
-pub const ORGANIZATION: u128 = 1;
-pub const TEAM: u128 = 2;
-pub const MEMBER: u128 = 3;
-pub const KEY: u128 = 4;
-pub const OTHER_KEY: u128 = 5;
+pub(crate) const ORGANIZATION: u128 = 1;
+pub(crate) const TEAM: u128 = 2;
+pub(crate) const MEMBER: u128 = 3;
+pub(crate) const KEY: u128 = 4;
+pub(crate) const OTHER_KEY: u128 = 5;
 
 /// Noon of New Year's Day plus an offset; the monotonic clock starts at 0.
-pub fn at(offset_ns: u64) -> Now {
+pub(crate) fn at(offset_ns: u64) -> Now {
     Now {
         wall_ns: NEW_YEAR + DAY / 2 + offset_ns,
         mono_ns: offset_ns,
     }
 }
 
-pub fn id(number: u128) -> Id {
+pub(crate) fn id(number: u128) -> Id {
     Id::from(number)
 }
 
-pub fn reservation(number: u128) -> ReservationId {
+pub(crate) fn reservation(number: u128) -> ReservationId {
     ReservationId::from(number.to_be_bytes())
 }
 
-pub fn path() -> Path {
+pub(crate) fn path() -> Path {
     Path::new(id(KEY), Some(id(MEMBER)), Some(id(TEAM)), id(ORGANIZATION))
 }
 
-pub fn spend(nanos: i64) -> Amounts {
+pub(crate) fn spend(nanos: i64) -> Amounts {
     Amounts {
         spend_nanos: nanos,
         tokens: 0,
     }
 }
 
-pub fn amounts(spend_nanos: i64, tokens: i64) -> Amounts {
+pub(crate) fn amounts(spend_nanos: i64, tokens: i64) -> Amounts {
     Amounts {
         spend_nanos,
         tokens,
     }
 }
 
-pub fn minute() -> Value {
+pub(crate) fn minute() -> Value {
     json!({"kind": "rolling", "seconds": 60})
 }
 
-pub fn hour() -> Value {
+pub(crate) fn hour() -> Value {
     json!({"kind": "rolling", "seconds": 3600})
 }
 
-pub fn day() -> Value {
+pub(crate) fn day() -> Value {
     json!({"kind": "calendar", "period": "day", "time_zone": "UTC"})
 }
 
-pub fn scope(kind: &str) -> Value {
+pub(crate) fn scope(kind: &str) -> Value {
     let number = match kind {
         "organization" => ORGANIZATION,
         "team" => TEAM,
@@ -72,7 +72,7 @@ pub fn scope(kind: &str) -> Value {
 }
 
 /// `what` is "kind scope resource mode", such as "budget team spend hard".
-pub fn limit(number: u128, what: &str, window: &Value, cap: i64) -> Value {
+pub(crate) fn limit(number: u128, what: &str, window: &Value, cap: i64) -> Value {
     let words: Vec<&str> = what.split(' ').collect();
     json!({
         "id": id(1000 + number).to_string(), "kind": words[0], "scope": scope(words[1]),
@@ -81,33 +81,38 @@ pub fn limit(number: u128, what: &str, window: &Value, cap: i64) -> Value {
     })
 }
 
-pub fn snapshot(limits: &[Value]) -> Value {
+pub(crate) fn snapshot(limits: &[Value]) -> Value {
     json!({
         "organization_id": id(ORGANIZATION).to_string(), "state": "active", "currency": "USD",
         "version": "v1", "limits": limits, "models": [],
     })
 }
 
-pub fn policy(snapshot: &Value) -> Policy {
+pub(crate) fn policy(snapshot: &Value) -> Policy {
     Policy::from_json(snapshot.to_string().as_bytes()).unwrap()
 }
 
-pub fn seeds(list: &Value) -> Vec<Seed> {
+pub(crate) fn seeds(list: &Value) -> Vec<Seed> {
     Seed::list_from_json(list.to_string().as_bytes()).unwrap()
 }
 
 /// An organization under these limits, made at offset 0.
-pub fn organization(limits: &[Value]) -> Organization {
+pub(crate) fn organization(limits: &[Value]) -> Organization {
     Organization::new(policy(&snapshot(limits)), &[], at(0)).unwrap()
 }
 
-pub fn reload(organization: &mut Organization, limits: &[Value], now: Now) {
+pub(crate) fn reload(organization: &mut Organization, limits: &[Value], now: Now) {
     organization
         .load(policy(&snapshot(limits)), &[], now)
         .unwrap();
 }
 
-pub fn ask(organization: &mut Organization, number: u128, ask: Amounts, now: Now) -> Decision {
+pub(crate) fn ask(
+    organization: &mut Organization,
+    number: u128,
+    ask: Amounts,
+    now: Now,
+) -> Decision {
     organization
         .admit(
             reservation(number),
@@ -120,7 +125,7 @@ pub fn ask(organization: &mut Organization, number: u128, ask: Amounts, now: Now
         .unwrap()
 }
 
-pub fn admitted(
+pub(crate) fn admitted(
     organization: &mut Organization,
     number: u128,
     amounts: Amounts,
@@ -132,7 +137,7 @@ pub fn admitted(
     }
 }
 
-pub fn refused(
+pub(crate) fn refused(
     organization: &mut Organization,
     number: u128,
     amounts: Amounts,
@@ -145,7 +150,7 @@ pub fn refused(
 }
 
 /// State of every limit, in the order of their ids.
-pub fn states(organization: &mut Organization, now: Now) -> Vec<Value> {
+pub(crate) fn states(organization: &mut Organization, now: Now) -> Vec<Value> {
     let mut states: Vec<Value> =
         serde_json::from_slice(&organization.limit_states(now).unwrap()).unwrap();
     states.sort_by_key(|state| state["limit_id"].as_str().unwrap().to_owned());
@@ -153,7 +158,7 @@ pub fn states(organization: &mut Organization, now: Now) -> Vec<Value> {
 }
 
 /// Used and held of the limit with the lowest id.
-pub fn first(organization: &mut Organization, now: Now) -> (i64, i64) {
+pub(crate) fn first(organization: &mut Organization, now: Now) -> (i64, i64) {
     let states = states(organization, now);
     (
         states[0]["used"].as_i64().unwrap(),

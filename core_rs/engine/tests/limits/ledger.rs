@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::fixture::{DAY, S, day, hour, id, limit, minute};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Open,
     Settled {
         tick: usize,
@@ -17,7 +17,7 @@ pub enum Outcome {
 
 /// One reservation; pairs are spend and tokens.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub key: u128,
     pub model: &'static str,
     pub admitted: Now,
@@ -28,7 +28,7 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
-pub const MODELS: [&str; 2] = ["gpt-4o", "gpt-4o-mini"];
+pub(crate) const MODELS: [&str; 2] = ["gpt-4o", "gpt-4o-mini"];
 
 /// No two of them read one counter: each counter is made with its limit.
 fn all_limits() -> Vec<Value> {
@@ -46,7 +46,7 @@ fn all_limits() -> Vec<Value> {
     ]
 }
 
-pub fn kept(mask: u16) -> Vec<Value> {
+pub(crate) fn kept(mask: u16) -> Vec<Value> {
     let is_kept = |place: &usize| mask & (1 << place) != 0;
     all_limits()
         .into_iter()
@@ -57,7 +57,7 @@ pub fn kept(mask: u16) -> Vec<Value> {
 }
 
 /// Which of an entry's amounts a limit counts; None for requests.
-pub fn pair(limit: &Value) -> Option<usize> {
+pub(crate) fn pair(limit: &Value) -> Option<usize> {
     match limit["resource"].as_str().unwrap() {
         "spend" => Some(0),
         "tokens" => Some(1),
@@ -65,7 +65,7 @@ pub fn pair(limit: &Value) -> Option<usize> {
     }
 }
 
-pub fn binds(limit: &Value, entry: &Entry) -> bool {
+pub(crate) fn binds(limit: &Value, entry: &Entry) -> bool {
     let is_scope =
         limit["scope"]["kind"] != "key" || limit["scope"]["id"] == id(entry.key).to_string();
     let models = limit["where"]["models"].as_array();
@@ -84,7 +84,7 @@ fn counts(limit: &Value, then: Now, now: Now) -> bool {
 }
 
 /// The step and the instant at which a limit's counter was made.
-pub type Birth = (usize, Now);
+pub(crate) type Birth = (usize, Now);
 
 /// Add up what one entry used on a ring.
 ///
@@ -112,7 +112,7 @@ fn rolled(limit: &Value, entry: &Entry, pair: usize, birth: Birth, now: Now) -> 
 }
 
 /// Add up (used, held) of one entry on one limit.
-pub fn figures(limit: &Value, entry: &Entry, birth: Birth, now: Now) -> (i64, i64) {
+pub(crate) fn figures(limit: &Value, entry: &Entry, birth: Birth, now: Now) -> (i64, i64) {
     let in_period = i64::from(counts(limit, entry.admitted, now));
     let Some(pair) = pair(limit) else {
         return (in_period * i64::from(entry.outcome != Outcome::Released), 0);
@@ -131,4 +131,3 @@ pub fn figures(limit: &Value, entry: &Entry, birth: Birth, now: Now) -> (i64, i6
     };
     (in_period * used, in_period * rest)
 }
-

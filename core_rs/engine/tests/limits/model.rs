@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DAY, KEY, MEMBER, ORGANIZATION, OTHER_KEY, S, TEAM, amounts, at, id, policy, reservation, seeds,
-    snapshot, states,
+    DAY, KEY, MEMBER, ORGANIZATION, OTHER_KEY, S, TEAM, amounts, at, id, policy, reservation,
+    seeds, snapshot, states,
 };
 use crate::ledger::{Birth, Entry, MODELS, Outcome, binds, figures, kept, pair};
 
