@@ -36,7 +36,7 @@ imports: setup
 
 rust-test: setup
 	cargo test --release --workspace
-	cargo test --release -p comptroller-engine --features shuttle --test interleaving
+	cargo test --release -p comptroller-engine --features shuttle --test limits interleaving
 
 python-test: setup
 	$(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest $(PYTEST_ARGS)

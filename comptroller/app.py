@@ -20,7 +20,8 @@ from controlplane.ids import IdSource
 from controlplane.keys.secret import load_or_create_pepper
 from controlplane.ledger.recorder import Recorder
 from controlplane.limits.state import LimitState
-from controlplane.pricing.sheet import PriceOverride, compile_sheet
+from controlplane.pricing.override import PriceOverride
+from controlplane.pricing.sheet import compile_sheet
 from controlplane.routes import ControlPlane
 from core_rs import Engine, PriceSheet
 from proxy.errors import Problem

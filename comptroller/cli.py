@@ -88,9 +88,9 @@ def init(email: str, slug: str, name: str, currency: str, *, as_json: bool) -> N
 @click.option("--output", type=click.Path(path_type=Path), help="File to write; else printed.")
 def export_schema(output: Path | None) -> None:
     """Print the GraphQL schema."""
-    from controlplane.api.schema import printed_schema  # noqa: PLC0415 - takes a second to build
+    from controlplane.api.schema import sdl  # noqa: PLC0415 - takes a second to build
 
-    _write(printed_schema(), output)
+    _write(sdl(), output)
 
 
 @main.command(name="export-settings")
@@ -125,8 +125,7 @@ def _when_ready(settings: Settings, tell: Callable[[], None]) -> None:
     """Tell once the server answers that it is ready."""
 
     def wait() -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while time.monotonic() < deadline:
+        for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
             try:
                 with urllib.request.urlopen(f"{_address(settings)}/readyz", timeout=5):  # noqa: S310
                     tell()

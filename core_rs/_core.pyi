@@ -505,9 +505,7 @@ class Engine:
         organization_not_loaded, overflow.
         """
 
-    def release(
-        self, organization: int, reservation_id: bytes, wall_ns: int, mono_ns: int
-    ) -> bool:
+    def release(self, organization: int, reservation_id: bytes, wall_ns: int, mono_ns: int) -> bool:
         """End a reservation as if it had never been; True the first time, False when repeated.
 
         Raises EngineError: invalid_argument, unknown_reservation, already_settled,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from litestar.types import Receive, Scope, Send
 
@@ -162,7 +162,7 @@ class Client:
             self._watcher.cancel()
 
 
-def _headers(raw: Sequence[Header]) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
+def _headers(raw: Iterable[Header]) -> tuple[dict[bytes, bytes], frozenset[bytes]]:
     """Index the headers by name; name those that came more than once with different values."""
     headers: dict[bytes, bytes] = {}
     doubled: set[bytes] = set()

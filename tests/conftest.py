@@ -19,6 +19,9 @@ from controlplane.clock import ManualClock
 from controlplane.db import Database, sqlite_url
 from controlplane.migrations import upgrade
 from controlplane.migrations.tables import METADATA
+from tests.installation import installation, provider, shared_provider, stack
+
+__all__ = ["installation", "provider", "shared_provider", "stack"]
 
 TEST_DATABASE_VARIABLE = "COMPTROLLER_TEST_DATABASE_URL"
 

@@ -51,7 +51,9 @@ START_TIMEOUT_S = 60
 class Stack:
     """One running installation with one organization, team and member to begin with."""
 
-    def __init__(self, comptroller: Comptroller, loop: asyncio.AbstractEventLoop, port: int) -> None:
+    def __init__(
+        self, comptroller: Comptroller, loop: asyncio.AbstractEventLoop, port: int
+    ) -> None:
         self.comptroller = comptroller
         self.engine = comptroller.engine
         self.address = f"http://127.0.0.1:{port}"
@@ -84,7 +86,10 @@ class Stack:
             comptroller = self.comptroller
             settings = comptroller.settings.control
             installation = Installation(
-                settings, comptroller.clock, comptroller.ids, load_or_create_pepper(settings.data_dir)
+                settings,
+                comptroller.clock,
+                comptroller.ids,
+                load_or_create_pepper(settings.data_dir),
             )
             async with unit_of_work(
                 comptroller.database, installation, comptroller.events, SYSTEM
@@ -259,7 +264,7 @@ class _ServerThread(threading.Thread):
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         app = create_app(self._settings, clock=self._clock)
-        port = _free_port()
+        port = free_port()
         self._server = Server(
             app,
             address="127.0.0.1",
@@ -298,7 +303,8 @@ async def _until_ready(address: str, serving: asyncio.Future[None]) -> None:
     await serving
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -80,9 +80,7 @@ def test_a_removed_model(stack: Stack, provider: RunningSimulator) -> None:
     _, secret = stack.key()
     scope = stack.scope(ScopeKind.TEAM)
     assert _ask(stack, secret).status_code == 200
-    stack.change(
-        lambda work: set_model_rule(work, stack.organization_id, scope, allow=("gpt-4o",))
-    )
+    stack.change(lambda work: set_model_rule(work, stack.organization_id, scope, allow=("gpt-4o",)))
     refused = _ask(stack, secret)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
     assert provider.bill()["requests"] == 1

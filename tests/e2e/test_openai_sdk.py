@@ -78,9 +78,7 @@ def test_tools_and_several_choices(stack: Stack) -> None:
         tool_choice={"type": "function", "function": {"name": "weather"}},
     )
     assert called.choices[0].message.tool_calls[0].function.name == "weather"
-    several = client.chat.completions.create(
-        model="sim-small", messages=HELLO, n=3, max_tokens=4
-    )
+    several = client.chat.completions.create(model="sim-small", messages=HELLO, n=3, max_tokens=4)
     assert [choice.index for choice in several.choices] == [0, 1, 2]
 
 

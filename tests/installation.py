@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests.
+"""Fixtures of tests that run a whole installation.
 
 One installation serves them all, each test in an organization of its own: starting a server takes
 longer than most tests.
