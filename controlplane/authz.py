@@ -25,6 +25,7 @@ class Action(StrEnum):
     STRUCTURE_READ = "structure_read"
     REQUESTS_READ = "requests_read"
     LIMITS_WRITE = "limits_write"
+    MEMBER_LIMITS_WRITE = "member_limits_write"
     BREAKERS_WRITE = "breakers_write"
     KEYS_WRITE = "keys_write"
     RATES_WRITE = "rates_write"
@@ -50,6 +51,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.STRUCTURE_READ): _ALL,
     (Role.ADMIN, Action.REQUESTS_READ): _ALL,
     (Role.ADMIN, Action.LIMITS_WRITE): _ALL,
+    (Role.ADMIN, Action.MEMBER_LIMITS_WRITE): _ALL,
     (Role.ADMIN, Action.BREAKERS_WRITE): _ALL,
     (Role.ADMIN, Action.KEYS_WRITE): _ALL,
     (Role.ADMIN, Action.RATES_WRITE): _ALL,
@@ -60,7 +62,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
     (Role.TEAM_ADMIN, Action.STRUCTURE_READ): _TEAM,
     (Role.TEAM_ADMIN, Action.REQUESTS_READ): _TEAM,
-    (Role.TEAM_ADMIN, Action.LIMITS_WRITE): _TEAM,
+    (Role.TEAM_ADMIN, Action.MEMBER_LIMITS_WRITE): _TEAM,
     (Role.TEAM_ADMIN, Action.KEYS_WRITE): _TEAM,
     (Role.TEAM_ADMIN, Action.RATES_WRITE): _TEAM,
     (Role.TEAM_ADMIN, Action.MODELS_WRITE): _TEAM,

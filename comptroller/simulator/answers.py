@@ -70,12 +70,18 @@ class ChatShapes:
             delta = {"role": "assistant", "content": None, "tool_calls": [call]}
         return self._frame(index, delta)
 
-    def piece(self, index: int, choice: Choice, text: str) -> bytes:
-        """Write the frame of one piece."""
-        if choice.tool is None:
-            return self._frame(index, {"content": text})
-        call = {"index": 0, "function": {"arguments": text}}
-        return self._frame(index, {"tool_calls": [call]})
+    def around_piece(self, index: int, choice: Choice) -> tuple[bytes, bytes]:
+        """Write what stands before and after the JSON string of each piece of a choice.
+
+        Only the text differs from frame to frame, and building the rest again for each took four
+        fifths of the time of a fast stream.
+        """
+        delta: dict[str, Any] = {"content": ""}
+        if choice.tool is not None:
+            delta = {"tool_calls": [{"index": 0, "function": {"arguments": ""}}]}
+        text = b'"content":""' if choice.tool is None else b'"arguments":""'
+        before, _, after = self._frame(index, delta).partition(text)
+        return before + text[:-2], after
 
     def closing(self, index: int, choice: Choice) -> bytes:
         """Write the frame that says why a choice ended."""

@@ -84,8 +84,8 @@ async def write_split(job: Job, data: bytes) -> None:
 
 async def _swell(job: Job) -> None:
     """Write frames of text nobody generated: one for a long line, many for a huge answer."""
-    frame = job.shapes.piece(0, job.choices[0], "@@")
-    before, _, after = frame.partition(b"@@")
+    before, after = job.shapes.around_piece(0, job.choices[0])
+    before, after = before + b'"', b'"' + after
     if job.has(Fault.LONG_LINE):
         job.exchange.write(before)
         await _pad(job, b"x")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from comptroller.simulator.answers import DONE
+from comptroller.simulator.answers import DONE, encode
 from comptroller.simulator.chat import REFUSALS, Job, refuse_by_fault
 from comptroller.simulator.faults import Fault
 from comptroller.simulator.spoiling import (
@@ -99,6 +99,7 @@ async def _write_stream(job: Job) -> None:
 async def _write_rounds(job: Job) -> bool:
     """Write all pieces when they are due; True when the stream has come to an early end."""
     fault_round = _fault_round(job)
+    around = [job.shapes.around_piece(*each) for each in enumerate(job.choices)]
     started_s = job.exchange.now_s()
     for round_ in range(job.rounds):
         await _until(job, started_s + round_ / job.pace if job.pace else None)
@@ -108,7 +109,7 @@ async def _write_rounds(job: Job) -> bool:
             job.generate(round_, round_ + job.settings.abort_tail_tokens)
             return True
         job.generate(round_, round_ + 1)
-        await _write_round(job, round_)
+        await _write_round(job, round_, around)
         await job.exchange.drained()
     return fault_round == job.rounds and await spoil_stream(job)
 
@@ -134,11 +135,11 @@ def _is_abort_noticed(job: Job) -> bool:
     return not job.pace or job.exchange.now_s() >= left_at_s + job.settings.notice_ms / 1000
 
 
-async def _write_round(job: Job, round_: int) -> None:
-    for index, choice in enumerate(job.choices):
+async def _write_round(job: Job, round_: int, around: list[tuple[bytes, bytes]]) -> None:
+    for choice, (before, after) in zip(job.choices, around, strict=True):
         if round_ >= len(choice.pieces):
             continue
-        frame = job.shapes.piece(index, choice, choice.pieces[round_].text)
+        frame = before + encode(choice.pieces[round_].text) + after
         if job.has(Fault.SPLIT_UTF8):
             await write_split(job, frame)
         else:

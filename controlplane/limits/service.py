@@ -60,7 +60,7 @@ async def upsert_budget(
     Raises `InvalidInput`, `StaleVersion`, `NotFound`, `NotPermitted`.
     """
     target = await target_of_scope(work.session, organization_id, scope)
-    require(work.caller, Action.LIMITS_WRITE, target, scope.kind.value)
+    require(work.caller, _action_for(scope), target, scope.kind.value)
     checked_number(cap_nanos, "limit", 0, CAP_MAX)
     if mode not in {Mode.HARD, Mode.SOFT}:
         raise InvalidInput("A budget is hard or soft.", field=("enforcement",))
@@ -84,7 +84,7 @@ async def archive_budget(
     row = await queries.live_limit(work.session, organization_id, limit_id, LimitKind.BUDGET)
     scope = Scope(row.scope_kind, row.scope_id)
     target = await target_of_scope(work.session, organization_id, scope)
-    require(work.caller, Action.LIMITS_WRITE, target, "budget")
+    require(work.caller, _action_for(scope), target, "budget")
     _check_version(row.version, expected_version)
     await archive_limit(work, row)
     await policy_changed(work, organization_id)
@@ -150,6 +150,12 @@ async def set_breaker(
         _checked_cap(hour_nanos, "perHour", CAP_MAX),
     )
     return await _set_pair(work, organization_id, scope, LimitKind.BREAKER, caps, expected_version)
+
+
+def _action_for(scope: Scope) -> Action:
+    """Tell the limits of an organization or team, which are ceilings, from those under them."""
+    is_ceiling = scope.kind in {ScopeKind.ORGANIZATION, ScopeKind.TEAM}
+    return Action.LIMITS_WRITE if is_ceiling else Action.MEMBER_LIMITS_WRITE
 
 
 async def _set_pair(

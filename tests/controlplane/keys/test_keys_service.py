@@ -41,7 +41,7 @@ async def test_creating_a_key_shows_its_secret_and_stores_its_digest(
     assert (created.key.prefix, created.key.last_four) == (created.secret[:12], created.secret[-4:])
     async with database.read() as session:
         stored = await session.scalar(select(KeySecret))
-        event = await session.scalar(select(AdminEvent).order_by(AdminEvent.id.desc()))
+        event = await session.scalar(select(AdminEvent).where(AdminEvent.action == "key.create"))
     assert stored.digest == digest(created.secret, installation.pepper)
     assert (event.action, event.actor_id) == ("key.create", org.admin.user_id)
     assert created.secret not in str(event.after)

@@ -54,13 +54,14 @@ async def test_a_budget_is_created_changed_lifted_and_revived(work_as, org, data
     assert (revived.id, revived.version, revived.archived_at) == (made.id, 4, None)
     assert published == [OrganizationChanged(org.id, policy=True)] * 4
     async with database.read() as session:
-        events = list(await session.scalars(select(AdminEvent).order_by(AdminEvent.id.desc())))
-    assert [each.action for each in reversed(events[:4])] == [
-        "budget.create",
-        "budget.change",
-        "budget.archive",
-        "budget.change",
-    ]
+        query = select(AdminEvent).where(AdminEvent.target_id == made.id)
+        events = {each.after["version"]: each for each in await session.scalars(query)}
+    assert {version: each.action for version, each in events.items()} == {
+        1: "budget.create",
+        2: "budget.change",
+        3: "budget.archive",
+        4: "budget.change",
+    }
     assert (events[2].before["cap"], events[2].after["cap"]) == (5, 9)
 
 
