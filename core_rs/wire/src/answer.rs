@@ -43,7 +43,7 @@ pub fn parse_chat_answer(
     let mut completion = Completion::new(vocabulary);
     completion
         .read(text, Shape::Whole)
-        .map_err(WireError::from_upstream)?;
+        .map_err(WireError::into_upstream)?;
     let is_counted = completion.usage.is_none();
     Ok(ChatAnswer {
         usage: completion.usage,

@@ -97,7 +97,7 @@ pub fn count_chat_tokens(vocabulary: Vocabulary, input: ChatInput<'_>) -> Result
             names = names.saturating_add(u64::from(key.name == "name"));
             let start = cursor.at();
             cursor.texts(&[], &mut |text| {
-                texts = texts.saturating_add(vocabulary.count(text))
+                texts = texts.saturating_add(vocabulary.count(text));
             })?;
             // Numbers and the like have no text of their own: by bytes, if they stand alone.
             let raw = cursor.slice(start, cursor.at());
@@ -107,10 +107,10 @@ pub fn count_chat_tokens(vocabulary: Vocabulary, input: ChatInput<'_>) -> Result
         })
     })?;
     let frames = tokens(facts.message_count).saturating_mul(MESSAGE_TOKENS);
-    let named = names
+    let allowances = names
         .saturating_mul(NAME_TOKENS)
         .saturating_add(PRIMING_TOKENS);
-    let counted = texts.saturating_add(frames).saturating_add(named);
+    let counted = texts.saturating_add(frames).saturating_add(allowances);
     Ok(counted.saturating_add(definition_tokens(input)))
 }
 

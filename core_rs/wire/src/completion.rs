@@ -239,7 +239,7 @@ impl Completion {
         channel: Channel,
     ) -> Result<(), WireError> {
         cursor.texts(&NOT_TEXT, &mut |text| {
-            self.generated.push(choice, channel, text)
+            self.generated.push(choice, channel, text);
         })
     }
 }

@@ -275,8 +275,12 @@ impl<'a> Cursor<'a> {
                 return Err(self.malformed("a string is not closed"));
             };
             let run = rest.get(..run_len).unwrap_or_default();
-            // No early exit: the compiler turns this into vector instructions.
-            if run.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
+            #[expect(
+                clippy::needless_bitwise_bool,
+                reason = "without an early exit the compiler uses vector instructions"
+            )]
+            let has_control = run.iter().fold(false, |found, byte| found | (*byte < 0x20));
+            if has_control {
                 return Err(self.malformed("a control character in a string must be escaped"));
             }
             self.step(run_len);

@@ -84,7 +84,7 @@ impl WireError {
     }
 
     /// Turn it into a provider's fault.
-    pub(crate) fn from_upstream(mut self) -> Self {
+    pub(crate) fn into_upstream(mut self) -> Self {
         self.code = Code::UpstreamBadResponse;
         self
     }

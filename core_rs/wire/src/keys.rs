@@ -27,9 +27,10 @@ impl Place {
     /// Give the place of a member's value.
     pub(crate) fn member(self, key: &str) -> Self {
         match (self, key) {
-            (Self::Exact, _) => Self::Exact,
-            (Self::Top, "metadata") | (Self::Function, "parameters") => Self::Exact,
-            (Self::JsonSchema, "schema") => Self::Exact,
+            (Self::Exact, _)
+            | (Self::Top, "metadata")
+            | (Self::Function, "parameters")
+            | (Self::JsonSchema, "schema") => Self::Exact,
             (Self::Top, "tools") => Self::Tools,
             (Self::Tool, "function") => Self::Function,
             (Self::Top, "response_format") => Self::ResponseFormat,

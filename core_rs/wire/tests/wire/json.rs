@@ -3,6 +3,7 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     clippy::panic
 )]
 use comptroller_wire::{
