@@ -39,7 +39,11 @@ def test_no_function_is_too_long() -> None:
 
 
 def test_no_file_is_too_long() -> None:
-    rust = [path.relative_to(ROOT) for path in (ROOT / "core_rs").rglob("*.rs")]
+    rust = [
+        path.relative_to(ROOT)
+        for path in (ROOT / "core_rs").rglob("*.rs")
+        if "tests" not in path.parts
+    ]
     lengths = {path: (ROOT / path).read_text().count("\n") for path in [*_sources(), *rust]}
     assert [path for path, lines in lengths.items() if lines > FILE_LINES_MAX] == []
 

@@ -34,8 +34,8 @@ def _with(**fields: Any) -> bytes:
 
 BAD_BODIES = [
     (b"", 400, "malformed_json"),
-    (b"[]", 400, "malformed_json"),
-    (b"null", 400, "malformed_json"),
+    (b"[]", 400, "invalid_value"),
+    (b"null", 400, "invalid_value"),
     (b'{"model": "sim-small"', 400, "malformed_json"),
     (b'{"model": "sim-small"} x', 400, "malformed_json"),
     (b'\xef\xbb\xbf{"model": "sim-small"}', 400, "malformed_json"),
@@ -70,11 +70,13 @@ def test_every_bad_body_is_named_and_costs_nothing(
     stack: Stack, provider: RunningSimulator
 ) -> None:
     _, secret = stack.key()
-    for body, status, code in BAD_BODIES:
+    told = []
+    for body, _, _ in BAD_BODIES:
         answer = _post(stack, secret, body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), body[:80]
         assert answer.headers["x-should-retry"] == "false"
         assert answer.headers["x-request-id"].startswith("req_")
+        told.append((body, answer.status_code, answer.json()["error"]["code"]))
+    assert told == BAD_BODIES
     assert provider.bill()["requests"] == 0
     assert stack.open_reservations() == 0
     assert stack.ledger() == []
@@ -103,7 +105,7 @@ def test_bad_heads(
     assert stack.open_reservations() == 0
 
 
-@pytest.mark.parametrize("secret", ["", "sk-nothing", "ck_live_" + "a" * 36])
+@pytest.mark.parametrize("secret", ["sk-nothing", "ck_live_" + "a" * 36])
 def test_keys_that_do_not_work_get_one_and_the_same_answer(
     stack: Stack, provider: RunningSimulator, secret: str
 ) -> None:

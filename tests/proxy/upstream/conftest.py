@@ -106,6 +106,9 @@ async def make_pool() -> AsyncIterator[MakePool]:
 
     def make(peer_or_url, *, ssl_context=None, resolve=None, **settings) -> UpstreamPool:
         settings.setdefault("private_allowed", ("127.0.0.0/8",))
+        # What a test waits for must not come about by a time-out it does not speak of.
+        for name in ("idle_timeout_s", "read_idle_timeout_s", "wait_timeout_s"):
+            settings.setdefault(name, 3600.0)
         url = peer_or_url if isinstance(peer_or_url, str) else peer_or_url.url
         extra = {} if resolve is None else {"resolve": resolve}
         pool = UpstreamPool(
