@@ -51,10 +51,12 @@ async def found(settings: Settings, *, email: str, slug: str, name: str, currenc
 
     Raises `UserFault` when one of them exists or a value is wrong; nothing is made then.
     """
+    # Making the pepper also makes the data folder, in which the database file will be.
+    installation = _installation(settings)
     await upgrade(settings.database_url)
     database = Database(settings.database_url)
     try:
-        async with unit_of_work(database, _installation(settings), Events(), SYSTEM) as work:
+        async with unit_of_work(database, installation, Events(), SYSTEM) as work:
             return await _found(work, email, slug, name, currency)
     finally:
         await database.aclose()
@@ -62,10 +64,12 @@ async def found(settings: Settings, *, email: str, slug: str, name: str, currenc
 
 async def found_demo(settings: Settings) -> Demo:
     """Make the demo organization: an admin, a team, and a key with a small budget."""
+    # Making the pepper also makes the data folder, in which the database file will be.
+    installation = _installation(settings)
     await upgrade(settings.database_url)
     database = Database(settings.database_url)
     try:
-        async with unit_of_work(database, _installation(settings), Events(), SYSTEM) as work:
+        async with unit_of_work(database, installation, Events(), SYSTEM) as work:
             return await _found_demo(work)
     finally:
         await database.aclose()
