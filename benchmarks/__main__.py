@@ -1,14 +1,40 @@
-"""`make bench`: measure this machine and print each figure beside its floor and its target."""
+"""`make bench`: measure this machine and print each figure beside its floor and its target.
+
+    python -m benchmarks [S1 S5 S7]      only the named ones
+
+Times are CPU microseconds, user and system, of the server's processes; each ratio is the median of
+rounds in which both were measured in turn. Server on one core, load and provider on the other.
+"""
 
 from __future__ import annotations
 
-from benchmarks.admission import measure
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import admission, governance, streaming
+from benchmarks.installation import provider
+from benchmarks.table import Row, print_rows
+
+Measure = Callable[[Path, int], list[Row]]
+# Each stands for the figures of the design that it measures.
+BENCHMARKS: dict[str, tuple[str, Measure]] = {
+    "S1": ("S1, S4: CPU µs a request, 1 KB in one piece", governance.measure),
+    "S5": ("S5: µs an admission over 12 limits", admission.measure),
+    "S7": ("S7: CPU µs a chunk of a stream", streaming.measure),
+}
 
 
-def main() -> None:
-    """Run every benchmark there is so far; the others follow with their issues."""
-    print(measure())
+def main(names: list[str]) -> None:
+    """Run the named benchmarks, or all there are so far; the others follow with their issues."""
+    with tempfile.TemporaryDirectory(prefix="comptroller-bench-") as folder, provider() as port:
+        for name in names or BENCHMARKS:
+            title, measure = BENCHMARKS[name]
+            own = Path(folder) / name
+            own.mkdir()
+            print_rows(title, measure(own, port))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

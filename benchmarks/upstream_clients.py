@@ -31,12 +31,10 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from httpx import AsyncClient, Limits
 from pyreqwest.client import ClientBuilder
 
+from benchmarks.provider import CHUNKS, REPLY
 from proxy.upstream import UpstreamPool, UpstreamSettings
 
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 900}]}).encode()
-REPLY = json.dumps({"id": "1", "choices": [{"message": {"content": "y" * 900}}]}).encode()
-CHUNK = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"token "}}]}\n\n'
-CHUNKS = 100
 HEADERS = [
     ("authorization", "Bearer sk-" + "a" * 40),
     ("content-type", "application/json"),
@@ -48,59 +46,6 @@ HEADERS = [
 RAW_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS]
 
 Call = Callable[[str], Awaitable[int]]
-
-
-# The server.
-
-
-class Server(asyncio.Protocol):
-    """Answer /json with 1 KB and /sse/<pace in ms> with 100 chunks; pipelining is not expected."""
-
-    def connection_made(self, transport: Any) -> None:
-        """Begin a connection."""
-        self.transport = transport
-        self.received = bytearray()
-
-    def data_received(self, data: bytes) -> None:
-        """Answer once the request is whole."""
-        self.received += data
-        head_end = self.received.find(b"\r\n\r\n")
-        if head_end < 0:
-            return
-        head = bytes(self.received[:head_end]).lower()
-        length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(self.received) < head_end + 4 + length:
-            return
-        self.received.clear()
-        self.answer(head.split(b" ", 2)[1])
-
-    def answer(self, path: bytes) -> None:
-        """Write the answer for a path, or its beginning."""
-        if path == b"/json":
-            self.transport.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nserver: raw\r\n"
-                b"x-request-id: 1\r\ncontent-length: %d\r\n\r\n%b" % (len(REPLY), REPLY)
-            )
-            return
-        self.transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
-        )
-        self.send_chunk(CHUNKS, int(path.rpartition(b"/")[2]) / 1000)
-
-    def send_chunk(self, left: int, pace_s: float) -> None:
-        """Write one chunk and come back for the next."""
-        if left:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(CHUNK), CHUNK))
-            asyncio.get_running_loop().call_later(pace_s, self.send_chunk, left - 1, pace_s)
-        else:
-            self.transport.write(b"0\r\n\r\n")
-
-
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
 
 
 # The clients: each is a function that performs one request and returns the bytes of the body.
@@ -300,9 +245,7 @@ def print_row(case: Case, figures: dict[str, list[float]]) -> None:
 
 def report(scale: float) -> None:
     os.sched_setaffinity(0, {1})
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.upstream_clients", "--serve"], stdout=subprocess.PIPE
-    )
+    server = subprocess.Popen([sys.executable, "-m", "benchmarks.provider"], stdout=subprocess.PIPE)
     os.sched_setaffinity(0, {0})
     try:
         assert server.stdout is not None
@@ -315,12 +258,7 @@ def report(scale: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="times the usual rounds")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        uvloop.run(serve())
-    else:
-        report(options.scale)
+    report(parser.parse_args().scale)
 
 
 if __name__ == "__main__":

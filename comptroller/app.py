@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from litestar import Litestar, Response, get
 from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
+from comptroller.logs import configure_logs
 from comptroller.settings import Settings
 from controlplane.clock import Clock, SystemClock
 from controlplane.db import Database
@@ -55,6 +59,7 @@ class Comptroller:
             acknowledge=self._acknowledge,
         )
         self.is_ready = False
+        self._stopping: asyncio.Task[None] | None = None
         self._plane = plane
         pepper = load_or_create_pepper(settings.control.data_dir)
         upstreams = _read_file(settings)
@@ -94,15 +99,40 @@ class Comptroller:
         await self.control.start()
         self.recorder.start()
         await self.proxy.start()
+        self._hear_signals()
         self.is_ready = True
 
     async def stop(self) -> None:
         """Finish what is written, close what is open."""
-        self.is_ready = False
+        await self._begin_to_stop()
         await self.control.stop()
-        await self.proxy.stop()
         await self.recorder.stop()
         await self.database.aclose()
+
+    async def _end_requests(self) -> None:
+        await self.proxy.stop()
+        # The server may be killed while it waits for connections: nothing must be lost then.
+        await self.recorder.flush()
+
+    def _hear_signals(self) -> None:
+        """Begin to end running requests as soon as the server is told to stop.
+
+        Granian asks the application to stop only after all requests have ended by themselves, and
+        kills it after a minute. Its own handler belongs to the event loop and is woken by the same
+        signal, whatever handler Python calls.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._begin_to_stop))
+
+    def _begin_to_stop(self) -> asyncio.Task[None]:
+        """End what the proxy does: once, whoever asks first."""
+        self.is_ready = False
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._end_requests(), name="shutdown")
+        return self._stopping
 
     def _acknowledge(self, organization_id: UUID, seq: int) -> None:
         self.engine.booked_through(self.engine.organization_index(str(organization_id)), seq)
@@ -171,6 +201,7 @@ def create_app_from_environment() -> Litestar:
     plane = os.environ.get("COMPTROLLER_PLANE", "all")
     if plane not in {"all", "proxy", "control"}:
         raise ValueError(f"COMPTROLLER_PLANE={plane!r} must be all, proxy or control")
+    configure_logs()
     return create_app(Settings.from_environment(os.environ), plane=plane)  # type: ignore[arg-type]
 
 
@@ -182,7 +213,7 @@ def _answer_http_error(_request: object, error: HTTPException) -> Response[bytes
         problem.body(),
         status_code=error.status_code,
         media_type="application/json",
-        headers={"x-should-retry": "false"},
+        headers={"x-should-retry": "false", "x-request-id": f"req_{uuid4().hex}"},
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
-import threading
+import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -54,7 +55,7 @@ def serve(plane: Plane, *, demo: bool) -> None:
             upstreams = companions.enter_context(demo_provider(settings))
             os.environ["COMPTROLLER_UPSTREAMS_FILE"] = str(upstreams)
             ready_text = greeting(settings, demo_secrets(settings))
-        _when_ready(settings, lambda: click.echo(ready_text))
+        companions.enter_context(_telling_when_ready(settings, ready_text))
         serve_application(settings.server)
 
 
@@ -121,19 +122,33 @@ def _address(settings: Settings) -> str:
     return f"http://{settings.server.host}:{settings.server.port}"
 
 
-def _when_ready(settings: Settings, tell: Callable[[], None]) -> None:
-    """Tell once the server answers that it is ready."""
+@contextmanager
+def _telling_when_ready(settings: Settings, text: str) -> Iterator[None]:
+    """Print a text once the server answers that it is ready.
 
-    def wait() -> None:
-        for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
-            try:
-                with urllib.request.urlopen(f"{_address(settings)}/readyz", timeout=5):  # noqa: S310
-                    tell()
-                    return
-            except (urllib.error.URLError, OSError):
-                time.sleep(READY_POLL_S)
+    A process waits for that, not a thread: the server forks its workers, and a lock that another
+    thread holds at that moment stays locked in them for ever.
+    """
+    waiting = multiprocessing.get_context("fork").Process(
+        target=_tell_when_ready, args=(_address(settings), text), daemon=True
+    )
+    waiting.start()
+    try:
+        yield
+    finally:
+        waiting.terminate()
+        waiting.join()
 
-    threading.Thread(target=wait, daemon=True).start()
+
+def _tell_when_ready(address: str, text: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for _ in range(int(READY_TIMEOUT_S / READY_POLL_S)):
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=5):  # noqa: S310
+                click.echo(text)
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(READY_POLL_S)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from granian.http import HTTP1Settings
 
 from comptroller.settings import ServerSettings
 
+APPLICATION = "comptroller.app:create_app_from_environment"
 # A head that takes longer is an attack, not a slow network.
 HEADER_READ_TIMEOUT_MS = 10_000
 HEADER_BYTES_MAX = 64 * 1024
@@ -26,10 +27,10 @@ def http1_settings() -> HTTP1Settings:
     )
 
 
-def serve(settings: ServerSettings) -> None:
+def serve(settings: ServerSettings, target: str = APPLICATION) -> None:
     """Serve until told to stop; settings of the workers come from the environment."""
     Granian(
-        "comptroller.app:create_app_from_environment",
+        target,
         factory=True,
         address=settings.host,
         port=settings.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -70,10 +71,21 @@ async def unit_of_work(
 ) -> AsyncIterator[Work]:
     """Open one writing transaction; commit and then publish at its end, or roll back on error.
 
-    When it returns, every listener of this process has taken the changes in.
+    When it returns, every listener of this process has taken the changes in. They are told also
+    when the commit fails or is cancelled, since it may have happened all the same: being told once
+    too often costs a reading, once too seldom a limit that does not hold.
     """
-    async with database.write() as session:
-        work = Work(session, installation, caller, installation.now())
-        yield work
-    for change in work.changes():
+    work = None
+    try:
+        async with database.write() as session:
+            begun = Work(session, installation, caller, installation.now())
+            yield begun
+            work = begun
+    finally:
+        if work is not None:
+            await asyncio.shield(_publish(events, work.changes()))
+
+
+async def _publish(events: Events, changes: tuple[OrganizationChanged, ...]) -> None:
+    for change in changes:
         await events.publish(change)

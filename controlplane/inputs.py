@@ -71,4 +71,5 @@ def checked_number(value: int, field: str, minimum: int, maximum: int) -> int:
 
 @cache
 def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    # "localtime" is whatever the machine is set to, so it means nothing on another.
+    return frozenset(available_timezones()) - {"localtime"}

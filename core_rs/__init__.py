@@ -20,6 +20,8 @@ from core_rs._core import (
     count_tokens,
     parse_chat_answer,
     scan_object,
+    secret_checksum,
+    secret_digest,
     vocabulary_of,
     warm_vocabularies,
 )
@@ -44,6 +46,8 @@ __all__ = [
     "count_tokens",
     "parse_chat_answer",
     "scan_object",
+    "secret_checksum",
+    "secret_digest",
     "vocabulary_of",
     "warm_vocabularies",
 ]

@@ -10,7 +10,8 @@ class WireError(Exception):
     """Bytes of a caller or a provider that cannot be trusted.
 
     `code` is stable. For callers: `malformed_json`, `json_too_deep`, `duplicate_field`,
-    `invalid_value`. For providers: `upstream_bad_response`, `upstream_response_too_large`.
+    `invalid_value`, `unsupported_parameter`, `cost_not_bounded`. For providers:
+    `upstream_bad_response`, `upstream_response_too_large`.
     `param` is the path of the value, such as `messages[3].content`, where one is known;
     `offset` the byte at which the fault was seen.
     """
@@ -53,11 +54,13 @@ def chat_facts(
     tools: tuple[int, int] | None = None,
     response_format: tuple[int, int] | None = None,
 ) -> ChatFacts:
-    """Read the messages of a scanned body; the pairs are spans from `scan_object`.
+    """Read the messages of a scanned body and check its tools; the pairs are spans of it.
 
     Raises WireError: invalid_value if messages is not a list of 1 to 4096 objects, each with a
     string `role` and a `content` that is a string, a list of parts with a string `type`, null or
-    left out.
+    left out, or if tools is not null or a list of objects with a string `type`;
+    unsupported_parameter for a field of a message, text part or tool that could carry what is not
+    priced; cost_not_bounded for a tool that the provider runs.
     """
 
 def count_chat_tokens(
@@ -73,6 +76,12 @@ def count_chat_tokens(
 
     Raises WireError like `chat_facts`; ValueError for an unknown vocabulary.
     """
+
+def secret_checksum(stem: str) -> str:
+    """Compute the six base62 digits that end a secret: the CRC-32 of all before them."""
+
+def secret_digest(pepper: bytes, secret: str) -> bytes:
+    """Compute what is stored and looked up in place of a secret: HMAC-SHA256, 32 bytes."""
 
 def vocabulary_of(model: str) -> str | None:
     """Name the bundled vocabulary of a model: `o200k_base`, `cl100k_base`; None if it is closed."""
@@ -579,6 +588,9 @@ class Admission:
     @property
     def tokens(self) -> int:
         """Held."""
+    @property
+    def admitted_wall_ns(self) -> int:
+        """Instant whose calendar periods count it: the latest the organization has seen."""
     @property
     def policy_version(self) -> str: ...
     @property

@@ -10,22 +10,19 @@ from litestar.types import Receive, Scope, Send
 
 from controlplane.clock import Clock
 from controlplane.ids import IdSource
-from core_rs import Admission, Principal, Refusal
+from core_rs import Admission, EngineError, Principal, Refusal
 from proxy.attribution import read_attribution
-from proxy.authentication import Authenticator
+from proxy.authentication import Authenticator, check_state
 from proxy.client import Client, ClientGone
 from proxy.course import Course
-from proxy.errors import (
-    Problem,
-    key_disabled,
-    organization_suspended,
-    records_behind,
-)
+from proxy.errors import Problem, internal, not_decided, records_behind
 from proxy.refusals import refusal_problem
 from proxy.relay import Relay
 from proxy.routing import Catalogue, Deployment
+from proxy.running import RunningExchanges
 from proxy.settings import ProxySettings
 from proxy.settlement import Books, Reservation
+from proxy.timeouts import Timeouts
 from proxy.wire.openai_chat import ChatRequest, cost_not_bounded, parse_chat
 
 LOG: Final = structlog.get_logger("comptroller.proxy")
@@ -46,6 +43,8 @@ class ChatCompletions:
         ids: IdSource,
         clock: Clock,
         settings: ProxySettings,
+        timeouts: Timeouts,
+        running: RunningExchanges,
     ) -> None:
         self._books = books
         self._engine = books.engine
@@ -55,11 +54,12 @@ class ChatCompletions:
         self._ids = ids
         self._clock = clock
         self._settings = settings
-        self._relay = Relay(settings, clock)
+        self._timeouts = timeouts
+        self._relay = Relay(settings, clock, running)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; every way out of here has answered, settled and recorded it."""
-        client = Client(scope, receive, send, self._settings)
+        client = Client(scope, receive, send, self._settings, self._timeouts)
         request_id = self._ids.new_bytes()
         header_id = b"req_" + request_id.hex().encode()
         try:
@@ -76,9 +76,10 @@ class ChatCompletions:
 
     async def _serve(self, client: Client, request_id: bytes) -> None:
         wall_ns, mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
-        if not self._books.recorder.has_room:
-            raise records_behind()
         principal = self._authenticator.principal(client, wall_ns)
+        if not self._books.recorder.has_room:
+            # What is refused here is not recorded either: that is why it is refused.
+            raise records_behind()
         course = Course(
             request_id=request_id,
             route="/v1/chat/completions",
@@ -90,8 +91,8 @@ class ChatCompletions:
         )
         try:
             reservation = await self._admit(client, course)
-        except Problem as problem:
-            course.problem = problem
+        except Exception as error:
+            course.problem = error if isinstance(error, Problem) else internal()
             self._books.recorder.put(course.record(self._clock))
             raise
         with reservation:
@@ -99,7 +100,7 @@ class ChatCompletions:
 
     async def _admit(self, client: Client, course: Course) -> Reservation:
         """Check all that can be checked, then hold the request's bound on every limit."""
-        _check_state(course.principal)
+        check_state(course.principal)
         course.attribution = read_attribution(client.headers)
         chat = course.chat = parse_chat(await client.body())
         deployment = course.deployment = self._catalogue.route(chat.model)
@@ -108,7 +109,11 @@ class ChatCompletions:
         output_tokens = self._output_tokens_max(chat, deployment, price)
         # The body may have taken a while: what counts is the instant of the decision.
         course.wall_ns, course.mono_ns = self._clock.wall_ns(), self._clock.mono_ns()
-        decision = await self._reserve(course, chat, deployment, price, output_tokens)
+        try:
+            decision = await self._reserve(course, chat, deployment, price, output_tokens)
+        except EngineError as error:
+            LOG.warning("not_decided", code=error.code, model=chat.model)
+            raise not_decided() from error
         return Reservation(
             self._books, course, decision, self._catalogue.sheet, price, chat, deployment
         )
@@ -197,13 +202,6 @@ class ChatCompletions:
             )
             or 0
         )
-
-
-def _check_state(principal: Principal) -> None:
-    if principal.state == "disabled":
-        raise key_disabled()
-    if principal.organization_state != "active":
-        raise organization_suspended()
 
 
 def _price(deployment: Deployment, currency: str, catalogue: Catalogue) -> int:

@@ -79,4 +79,6 @@ def _tags(value: bytes | None) -> tuple[tuple[str, str], ...]:
         )
     name = "x-comptroller-tags"
     tags = {_label(name, key): _label(name, text) for key, _, text in pairs}
+    if len(tags) != len(pairs):
+        raise invalid_request("invalid_header", "x-comptroller-tags has a key twice.")
     return tuple(sorted(tags.items()))

@@ -7,7 +7,12 @@ from typing import Final
 from controlplane.keys.secret import SecretKind, digest, kind_of
 from core_rs import Engine, Principal
 from proxy.client import Client
-from proxy.errors import invalid_api_key, invalid_request
+from proxy.errors import (
+    invalid_api_key,
+    invalid_request,
+    key_disabled,
+    organization_suspended,
+)
 
 _KEYS: Final = (SecretKind.LIVE_KEY, SecretKind.TEST_KEY)
 
@@ -23,8 +28,9 @@ class Authenticator:
         """Say whose key the request carries.
 
         Raises `Problem`: 401, one and the same for every key that does not work, or 400 when two
-        different credentials were sent.
+        different credentials were sent or the head has two readings.
         """
+        client.check_head()
         principal = self._known(_secret(client), wall_ns)
         if principal is None:
             raise invalid_api_key()
@@ -36,24 +42,27 @@ class Authenticator:
         return self._engine.authenticate(digest(secret, self._pepper), wall_ns)
 
 
+def check_state(principal: Principal) -> None:
+    """Refuse a key or an organization that is switched off, with 403."""
+    if principal.state == "disabled":
+        raise key_disabled()
+    if principal.organization_state != "active":
+        raise organization_suspended()
+
+
 def _secret(client: Client) -> str:
-    bearer = client.headers.get(b"authorization")
-    other = client.headers.get(b"x-api-key")
-    if client.doubled & {b"authorization", b"x-api-key"}:
-        raise _ambiguous()
-    secret = b""
-    if bearer is not None:
-        scheme, _, secret = bearer.partition(b" ")
-        if scheme.lower() != b"bearer":
-            raise invalid_api_key()
-    if other is not None and bearer is not None and other != secret.strip():
-        raise _ambiguous()
-    if bearer is None and other is not None:
-        secret = other
-    return secret.strip().decode("latin-1")
+    """Take the one credential of a head; it may come more than once as long as it is the same."""
+    given = {_bearer(value) for value in client.values(b"authorization")}
+    given.update(value.strip() for value in client.values(b"x-api-key"))
+    if len(given) > 1:
+        raise invalid_request(
+            "ambiguous_credentials", "The request carries two different credentials; send one."
+        )
+    secret = next(iter(given), None)
+    return "" if secret is None else secret.decode("latin-1")
 
 
-def _ambiguous() -> Exception:
-    return invalid_request(
-        "ambiguous_credentials", "The request carries two different credentials; send one."
-    )
+def _bearer(value: bytes) -> bytes | None:
+    """Give a bearer token; None for any other scheme."""
+    scheme, _, secret = value.partition(b" ")
+    return secret.strip() if scheme.lower() == b"bearer" else None

@@ -112,8 +112,20 @@ def records_behind() -> Problem:
     """Make the problem of decisions that could not be recorded."""
     return Problem(
         503,
-        "enforcement_unavailable",
+        "audit_unavailable",
         "Decisions cannot be recorded at the moment, so nothing is let through. Try again.",
+        retry_after_s=1,
+        should_retry=True,
+    )
+
+
+def not_decided() -> Problem:
+    """Make the problem of a request that no decision could be made on: nothing is let through."""
+    return Problem(
+        503,
+        "enforcement_unavailable",
+        "Whether the request fits its limits cannot be decided at the moment, so it is not let "
+        "through. Try again.",
         retry_after_s=1,
         should_retry=True,
     )

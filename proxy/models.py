@@ -8,11 +8,12 @@ from litestar.types import Receive, Scope, Send
 from controlplane.clock import Clock
 from controlplane.ids import IdSource
 from core_rs import Engine
-from proxy.authentication import Authenticator
+from proxy.authentication import Authenticator, check_state
 from proxy.client import Client
 from proxy.errors import Problem
 from proxy.routing import Catalogue
 from proxy.settings import ProxySettings
+from proxy.timeouts import Timeouts
 
 
 class Models:
@@ -27,6 +28,7 @@ class Models:
         ids: IdSource,
         clock: Clock,
         settings: ProxySettings,
+        timeouts: Timeouts,
     ) -> None:
         self._engine = engine
         self._catalogue = catalogue
@@ -34,14 +36,16 @@ class Models:
         self._ids = ids
         self._clock = clock
         self._settings = settings
+        self._timeouts = timeouts
         self._created_s = clock.wall_ns() // 1_000_000_000
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        client = Client(scope, receive, send, self._settings)
+        client = Client(scope, receive, send, self._settings, self._timeouts)
         request_id = b"req_" + self._ids.new_bytes().hex().encode()
         try:
             principal = self._authenticator.principal(client, self._clock.wall_ns())
+            check_state(principal)
         except Problem as problem:
             await client.fail(problem, request_id)
             return

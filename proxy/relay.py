@@ -4,159 +4,256 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
+
+import structlog
 
 from controlplane.clock import Clock
 from controlplane.money import format_money
 from core_rs import StreamMeter, WireError, parse_chat_answer
 from proxy.client import WATCH_AFTER_S, Client, ClientGone
 from proxy.course import Course
-from proxy.errors import RETRY_AFTER_SDK_MAX_S, Header, Problem
+from proxy.errors import Header, Problem, shutting_down
+from proxy.provider_faults import (
+    bad_response,
+    check_media_type,
+    check_status,
+    cut_by_shutdown,
+    error_as_answer,
+    failure_problem,
+    fault_of_stream,
+    outgrown,
+)
 from proxy.routing import Deployment
+from proxy.running import RunningExchanges
 from proxy.settings import ProxySettings
 from proxy.settlement import Reservation
 from proxy.upstream import UpstreamAnswer, UpstreamError
 
+LOG: Final = structlog.get_logger("comptroller.proxy")
 PATH: Final = b"/chat/completions"
-PROBLEM_BYTES_MAX: Final = 64 * 1024
-_AUTH_FAILED: Final = frozenset({401, 403})
-_RATE_LIMITED: Final = 429
+# After `[DONE]` only the end of the body is missing; waiting for it saves a connection.
+END_TIMEOUT_S: Final = 1.0
+# Longest time in which a stream that is going to be closed is read on, so that all is counted
+# that had been generated when its caller left.
+CATCH_UP_S: Final = 1.0
+# What waits in the socket is here after one turn of the event loop, seldom two.
+TURNS_MAX: Final = 3
+# A provider that had to wait for us sends what it kept back within a round trip.
+HELD_UP_S: Final = 0.25
 
 
 class Relay:
-    """Passes one admitted request on and settles what its answer cost."""
+    """Passes admitted requests on and settles what their answers cost."""
 
-    def __init__(self, settings: ProxySettings, clock: Clock) -> None:
+    def __init__(self, settings: ProxySettings, clock: Clock, running: RunningExchanges) -> None:
         self._settings = settings
         self._clock = clock
+        self._running = running
 
     async def forward(self, client: Client, course: Course, reservation: Reservation) -> None:
         """Call the provider and relay what it answers.
 
         Raises `Problem` when there is no answer to give, `ClientGone` when nobody waits for it.
         """
-        loop = asyncio.get_running_loop()
-        deployment = reservation.deployment
-        patience_s = self._settings.drain_timeout_s if deployment.on_disconnect == "drain" else 0
+        running = self._running
+        task = running.enter()
+        if task is None:
+            raise shutting_down()
         try:
-            async with asyncio.timeout(None) as presence:
-                client.on_gone = lambda: presence.reschedule(loop.time() + patience_s)
-                if reservation.chat.streams:
-                    client.watch()
-                watching = loop.call_later(WATCH_AFTER_S, client.watch)
-                try:
-                    await self._exchange(client, course, reservation)
-                finally:
-                    watching.cancel()
-                    client.on_gone = None
+            await _Exchange(self._settings, self._clock, client, course, reservation).run()
+        except asyncio.CancelledError:
+            if not running.is_closing:
+                raise
+            task.uncancel()
+            raise cut_by_shutdown() from None
         except TimeoutError:
             raise ClientGone from None
         except UpstreamError as error:
-            raise _problem(error) from error
+            _log(course, reservation.deployment, error.code, error.detail)
+            raise failure_problem(error) from error
+        except Problem as problem:
+            if problem.code.startswith("upstream_"):
+                _log(course, reservation.deployment, problem.code, problem.message)
+            raise
         except WireError as error:
-            raise _bad_response(error.message) from error
+            _log(course, reservation.deployment, error.code, error.message)
+            raise bad_response(error.message, error.code) from error
+        finally:
+            course.client_left |= client.is_gone
+            running.leave(task)
 
-    async def _exchange(self, client: Client, course: Course, reservation: Reservation) -> None:
-        chat, deployment = reservation.chat, reservation.deployment
+
+class _Exchange:
+    """One request to a provider and its answer."""
+
+    __slots__ = (
+        "_answer",
+        "_client",
+        "_clock",
+        "_course",
+        "_deployment",
+        "_reservation",
+        "_settings",
+    )
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        clock: Clock,
+        client: Client,
+        course: Course,
+        reservation: Reservation,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._client = client
+        self._course = course
+        self._reservation = reservation
+        self._deployment = reservation.deployment
+        self._answer: UpstreamAnswer | None = None
+
+    async def run(self) -> None:
+        """Do the exchange; when the client has left, go on only as long as that is of use.
+
+        Raises TimeoutError when it was left without a client for too long.
+        """
+        client = self._client
+        timeouts = client.timeouts
+        with timeouts.within() as presence:
+            client.on_gone = lambda: presence.move(self._patience_s())
+            if self._reservation.chat.streams:
+                client.watch()
+            watching = timeouts.call(WATCH_AFTER_S, client.watch)
+            try:
+                await self._send_and_relay()
+            finally:
+                watching.cancel()
+                client.on_gone = None
+
+    @property
+    def _is_cut(self) -> bool:
+        """Whether the provider stops, generating and billing, when we close the connection.
+
+        None does that for an answer in one piece, which is generated whole.
+        """
+        return self._deployment.on_disconnect == "cancel" and self._reservation.chat.streams
+
+    def _patience_s(self) -> float:
+        """Say how long to read on without a client."""
+        is_behind = self._answer is not None and self._answer.was_held_up
+        return CATCH_UP_S if self._is_cut and not is_behind else self._settings.drain_timeout_s
+
+    async def _send_and_relay(self) -> None:
+        chat, deployment = self._reservation.chat, self._deployment
         answer = await deployment.pool.send(
             b"POST",
             PATH,
-            _upstream_headers(course, deployment),
+            _upstream_headers(self._course, deployment),
             chat.upstream_body(deployment.upstream_model),
             head_timeout_s=self._settings.head_timeout_s,
-            on_sent=reservation.sending,
+            on_sent=self._reservation.sending,
         )
         async with aclosing(answer):
-            course.upstream_status = answer.status
-            course.first_byte_at_ns = self._clock.wall_ns()
-            await self._check_status(answer, reservation)
+            self._answer = answer
+            self._course.upstream_status = answer.status
+            self._course.first_byte_at_ns = self._clock.wall_ns()
+            await check_status(answer, self._reservation)
             if chat.streams:
-                await self._relay_stream(client, course, reservation, answer)
+                await self._relay_stream(answer)
             else:
-                await self._relay_answer(client, course, reservation, answer)
+                await self._relay_document(answer)
 
-    async def _relay_answer(
-        self, client: Client, course: Course, reservation: Reservation, answer: UpstreamAnswer
-    ) -> None:
+    async def _relay_document(self, answer: UpstreamAnswer) -> None:
+        client, course = self._client, self._course
         body = await answer.read(self._settings.answer_bytes_max)
-        parsed = parse_chat_answer(body, reservation.deployment.vocabulary)
+        parsed = parse_chat_answer(body, self._deployment.vocabulary)
         course.client_left = client.is_gone
-        measured = reservation.finish_answer(parsed)
-        headers = answer_headers(course, reservation.deployment)
+        if parsed.upstream_error is not None:
+            raise error_as_answer(course, self._reservation, parsed)
+        measured = self._reservation.finish_answer(parsed)
+        headers = answer_headers(course, self._deployment)
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", b"%d" % len(body)))
         headers.append((b"x-comptroller-cost", format_money(measured.cost_nanos).encode()))
         if not client.is_gone:
             await client.answer(answer.status, headers, body)
 
-    async def _relay_stream(
-        self, client: Client, course: Course, reservation: Reservation, answer: UpstreamAnswer
-    ) -> None:
-        chat, deployment = reservation.chat, reservation.deployment
-        meter = StreamMeter(strip_usage=not chat.wants_usage, vocabulary=deployment.vocabulary)
+    async def _relay_stream(self, answer: UpstreamAnswer) -> None:
+        reservation, client = self._reservation, self._client
+        # Only a stream can be counted: of an answer of another kind nothing is known.
+        check_media_type(answer, b"text/event-stream")
+        meter = StreamMeter(
+            strip_usage=not reservation.chat.wants_usage, vocabulary=self._deployment.vocabulary
+        )
         reservation.streaming(meter)
-        _expect(answer, b"text/event-stream")
-        headers = answer_headers(course, deployment)
+        headers = answer_headers(self._course, self._deployment)
         headers.append((b"content-type", b"text/event-stream; charset=utf-8"))
         headers.append((b"cache-control", b"no-cache"))
-        await client.start(answer.status, headers)
-        while chunk := await answer.next_chunk():
-            await self._pass_on(client, course, meter.feed(chunk))
+        if not client.is_gone:
+            await client.start(answer.status, headers)
+        is_cut = self._is_cut
+        while chunk := await _next_chunk(answer, meter, hurries=is_cut and client.is_gone):
+            await self._pass_on(meter.feed(chunk))
             if meter.failure is not None:
-                raise _bad_response(meter.failure)
+                # Raises why: the meter says it to whoever asks for the rest.
+                meter.finish()
             if not reservation.progress():
-                raise _outgrown()
-        last = meter.finish()
-        course.client_left = client.is_gone
-        reservation.finish_stream(meter)
-        await client.end(last)
+                raise outgrown()
+        await self._end_stream(meter)
 
-    async def _pass_on(self, client: Client, course: Course, chunk: bytes) -> None:
+    async def _end_stream(self, meter: StreamMeter) -> None:
+        client, course = self._client, self._course
+        last = meter.finish()
+        course.client_left |= client.is_gone
+        course.problem = fault_of_stream(meter, self._reservation.chat)
+        self._reservation.finish_stream(meter)
+        if course.problem is None or meter.upstream_error is not None:
+            # The provider's own error event has been passed on, and is the last word.
+            await client.end(last)
+            return
+        await self._pass_on(last)
+        raise course.problem
+
+    async def _pass_on(self, chunk: bytes) -> None:
         """Give the client its part; when it has left, the stream is still read for its usage."""
-        if not chunk or client.is_gone:
+        if not chunk or self._client.is_gone:
             return
         try:
-            await client.send(chunk)
+            await self._client.send(chunk)
         except ClientGone:
-            course.client_left = True
-
-    async def _check_status(self, answer: UpstreamAnswer, reservation: Reservation) -> None:
-        """Let a good answer through; turn any other into what the caller may know of it."""
-        if any(
-            name == b"content-encoding" and value != b"identity" for name, value in answer.headers
-        ):
-            raise _bad_response("the provider compressed its answer although it was asked not to")
-        if answer.status == 200:  # noqa: PLR2004 - the one status of a good answer
-            return
-        if answer.status < 400:  # noqa: PLR2004 - the boundary of errors
-            raise _bad_response(f"the provider answered with status {answer.status}")
-        reservation.refused_upstream()
-        if answer.status in _AUTH_FAILED:
-            raise Problem(
-                502,
-                "upstream_auth_failed",
-                "The provider did not accept Comptroller's credential. Tell the operator.",
-            )
-        if answer.status >= 500:  # noqa: PLR2004 - the boundary of server errors
-            raise Problem(
-                502, "upstream_error", f"The provider failed with status {answer.status}."
-            )
-        body = await answer.read(PROBLEM_BYTES_MAX)
-        raise _provider_refusal(answer.status, body, _retry_after(answer))
+            self._course.client_left = True
 
 
-def _provider_refusal(status: int, body: bytes, retry_after_s: int | None) -> Problem:
-    """Hand on a provider's own 4xx: the caller reads it as the provider wrote it."""
-    is_rate = status == _RATE_LIMITED
-    return Problem(
-        status,
-        "upstream_rate_limited" if is_rate else "upstream_refused",
-        f"The provider refused the request with status {status}.",
-        retry_after_s=retry_after_s,
-        should_retry=is_rate and (retry_after_s or 1) <= RETRY_AFTER_SDK_MAX_S,
-        original=body,
-    )
+async def _next_chunk(answer: UpstreamAnswer, meter: StreamMeter, *, hurries: bool) -> bytes:
+    """Read on until the end, or until `[DONE]`: what comes or fails after that is of no use.
+
+    Raises `ClientGone` when it `hurries` and nothing is there any more.
+    """
+    if not meter.is_done:
+        if hurries and not await _has_more(answer):
+            raise ClientGone
+        return await answer.next_chunk()
+    with suppress(TimeoutError, UpstreamError):
+        async with asyncio.timeout(END_TIMEOUT_S):
+            while await answer.next_chunk():
+                pass
+    return b""
+
+
+async def _has_more(answer: UpstreamAnswer) -> bool:
+    """Say whether something that was sent already can be read."""
+    if answer.was_held_up:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HELD_UP_S):
+                return await answer.arrival()
+        return False
+    for _ in range(TURNS_MAX):
+        if answer.has_arrived:
+            return True
+        await asyncio.sleep(0)
+    return answer.has_arrived
 
 
 def answer_headers(course: Course, deployment: Deployment) -> list[Header]:
@@ -208,42 +305,12 @@ def _upstream_headers(course: Course, deployment: Deployment) -> list[Header]:
     return headers
 
 
-def _expect(answer: UpstreamAnswer, media_type: bytes) -> None:
-    for name, value in answer.headers:
-        if name == b"content-type" and value.lower().startswith(media_type):
-            return
-    raise _bad_response("the provider's answer is not of the kind that was asked for")
-
-
-def _retry_after(answer: UpstreamAnswer) -> int | None:
-    for name, value in answer.headers:
-        if name == b"retry-after" and value.isdigit() and len(value) < 7:  # noqa: PLR2004
-            return int(value)
-    return None
-
-
-def _problem(error: UpstreamError) -> Problem:
-    """Say that the provider could not be reached or fell silent.
-
-    Only where no byte of the request left may it be repeated without the risk of paying twice.
-    """
-    return Problem(
-        error.status,
-        error.code,
-        f"The provider could not answer: {error.detail}.",
-        should_retry=not error.sent,
-        retry_after_s=None if error.sent else 1,
-    )
-
-
-def _bad_response(detail: str) -> Problem:
-    return Problem(502, "upstream_bad_response", f"The provider's answer is not usable: {detail}.")
-
-
-def _outgrown() -> Problem:
-    return Problem(
-        402,
-        "stream_cut_by_limit",
-        "The stream was cut because it cost as much as was reserved for it; what was generated "
-        "until then is charged.",
+def _log(course: Course, deployment: Deployment, code: str, detail: str) -> None:
+    LOG.warning(
+        "upstream_failed",
+        code=code,
+        detail=detail,
+        provider=deployment.provider,
+        model=deployment.upstream_model,
+        request_id=course.header_id.decode(),
     )

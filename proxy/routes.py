@@ -22,9 +22,13 @@ from proxy.errors import Problem
 from proxy.models import Models
 from proxy.policy_feed import PolicyFeed
 from proxy.routing import Catalogue
+from proxy.running import RunningExchanges
 from proxy.settings import ProxySettings
 from proxy.settlement import Books
+from proxy.timeouts import Timeouts
 
+# How long a request that is ended may take to tell its caller.
+LAST_WORDS_S = 5.0
 Handle = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -48,6 +52,8 @@ class Proxy:
         self._catalogue = catalogue
         self._ids = ids
         self._settings = settings
+        self._timeouts = Timeouts()
+        self._running = RunningExchanges()
         self._feed = PolicyFeed(engine, database, recorder, clock, control_settings)
         self._events = events
         authenticator = Authenticator(engine, pepper)
@@ -59,6 +65,8 @@ class Proxy:
             ids=ids,
             clock=clock,
             settings=settings,
+            timeouts=self._timeouts,
+            running=self._running,
         )
         self._models = Models(
             engine=engine,
@@ -67,6 +75,7 @@ class Proxy:
             ids=ids,
             clock=clock,
             settings=settings,
+            timeouts=self._timeouts,
         )
 
     def routes(self) -> list[ASGIRouteHandler]:
@@ -85,7 +94,13 @@ class Proxy:
         await self._feed.load_all()
 
     async def stop(self) -> None:
-        """Close the connections to providers."""
+        """Let running requests finish, end those that do not, and close what is open.
+
+        A request that is ended is settled and put on record when this returns.
+        """
+        grace_s = self._settings.shutdown_grace_s
+        await self._running.end(grace_s=grace_s, last_words_s=LAST_WORDS_S)
+        await self._feed.stop()
         await self._catalogue.aclose()
 
     def _route(
@@ -113,5 +128,5 @@ class Proxy:
         await self._fail(scope, receive, send, problem)
 
     async def _fail(self, scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
-        client = Client(scope, receive, send, self._settings)
+        client = Client(scope, receive, send, self._settings, self._timeouts)
         await client.fail(problem, b"req_" + self._ids.new_bytes().hex().encode())

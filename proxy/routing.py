@@ -36,8 +36,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the catalogue's price of `upstream_model` at the upstream's `provider` applies.
     `output_tokens_max` is the most the model can generate, where the operator knows it.
     `all_tokens_visible` is false for models that bill reasoning they do not show.
-    `on_disconnect`: `drain` reads on after a client left, `cancel` closes the connection, for
-    providers that then stop generating and billing, `abort_tail_tokens` later at most.
+    `on_disconnect`: `drain` reads on after a client left, `cancel` closes the connection of a
+    stream, for providers that then stop generating and billing, `abort_tail_tokens` later at most.
     """
 
     name: str

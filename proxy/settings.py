@@ -66,3 +66,10 @@ class ProxySettings:
         default=30,
         parse=whole_number(1, 600),
     )
+    shutdown_grace_s: int = setting(
+        "SHUTDOWN_GRACE_S",
+        "How long running requests may go on when the server is told to stop, in seconds; then "
+        "they are ended and charged.",
+        default=20,
+        parse=whole_number(0, 40),
+    )

@@ -10,10 +10,12 @@ import asyncio
 from types import TracebackType
 from typing import Final, Self
 
+import msgspec
 import structlog
 
 from controlplane.clock import Clock
 from controlplane.ledger.recorder import Recorder
+from controlplane.ledger.records import LedgerEntry
 from core_rs import (
     Admission,
     ChatAnswer,
@@ -21,6 +23,7 @@ from core_rs import (
     EngineError,
     PriceSheet,
     ReportedUsage,
+    Settlement,
     StreamMeter,
     Usage,
 )
@@ -33,6 +36,11 @@ from proxy.wire.openai_chat import ChatRequest
 LOG: Final = structlog.get_logger("comptroller.proxy")
 # Metered limits see a running stream at this interval; counting its new text costs microseconds.
 PROGRESS_INTERVAL_NS: Final = 250_000_000
+# A usage above this many times of what a request can hold and its model can take in is not true.
+# Twice, because providers add prompts of their own, and catalogues may lag behind a model.
+USAGE_BELIEVED_RATIO: Final = 2
+# What a model takes in where no catalogue says: most take less.
+CONTEXT_WINDOW_UNKNOWN: Final = 2**18
 
 
 class Books:
@@ -69,6 +77,10 @@ class Reservation:
         self._was_refused_upstream = False
         self._meter: StreamMeter | None = None
         self._progress_at_ns = course.mono_ns
+        # The price is that of the decision's instant. The record tells the instant whose periods
+        # count the request, so that the ledger's sums are those of the engine.
+        self._priced_at_ns = course.wall_ns
+        course.wall_ns = admission.admitted_wall_ns
         self._input_counted: int | None = None
 
     def __enter__(self) -> Self:
@@ -86,7 +98,7 @@ class Reservation:
             self._course.problem = _problem_of(error)
             self._course.client_left |= isinstance(error, ClientGone)
         if self._was_sent:
-            self._settle(self._best_knowledge())
+            self._settle(self._measured_at_exit())
         else:
             self._release()
 
@@ -108,7 +120,7 @@ class Reservation:
         if now_ns - self._progress_at_ns < PROGRESS_INTERVAL_NS or self._meter is None:
             return True
         self._progress_at_ns = now_ns
-        so_far = self._counted(self._meter, tail_tokens=0)
+        so_far = self._priced(self._meter.generated_tokens())
         self._books.engine.progress(
             self._course.principal.organization,
             self._course.request_id,
@@ -121,17 +133,24 @@ class Reservation:
 
     def finish_answer(self, answer: ChatAnswer) -> Measured:
         """Settle an answer in one piece by its usage, else by our own count."""
-        measured = self._reported(answer.usage)
-        if measured is None:
-            measured = self._priced(answer.generated_tokens or answer.generated_bytes)
-        self._settle(measured)
-        return measured
+        return self._settle(
+            self._reported(answer.usage)
+            or self._estimated(answer.generated_tokens or answer.generated_bytes)
+        )
 
     def finish_stream(self, meter: StreamMeter) -> Measured:
         """Settle a stream that came to its end by its usage, else by our own count."""
-        measured = self._reported(meter.usage) or self._counted(meter, tail_tokens=0)
-        self._settle(measured)
-        return measured
+        return self._settle(
+            self._reported(meter.usage) or self._estimated(meter.generated_tokens())
+        )
+
+    def _measured_at_exit(self) -> Measured:
+        """Measure, whatever happens; what cannot be measured costs what was held for it."""
+        try:
+            return self._best_knowledge()
+        except Exception:  # the edge: no fault of ours may leave a reservation open
+            LOG.exception("usage_not_measured", model=self.chat.model)
+            return self._held()
 
     def _best_knowledge(self) -> Measured:
         """Measure a request that did not end as it should: never below what is billed."""
@@ -141,15 +160,38 @@ class Reservation:
         if meter is None:
             return self._held()
         reported = self._reported(meter.usage)
-        if reported is not None:
+        is_complete = meter.is_done or len(meter.finish_reasons) >= self.chat.choices
+        if reported is not None and is_complete:
             return reported
-        if not self.deployment.all_tokens_visible:
-            return self._held()
-        counted = self._counted(meter, tail_tokens=self.deployment.abort_tail_tokens)
-        return counted if counted.cost_nanos <= self._admission.spend_nanos else self._held()
+        counted = self._counted(meter, is_complete=is_complete)
+        # Some providers report while they generate: such a usage lacks what came after it.
+        if reported is not None and reported.cost_nanos >= counted.cost_nanos:
+            return reported
+        return counted
+
+    def _counted(self, meter: StreamMeter, *, is_complete: bool) -> Measured:
+        """Count a stream; one we cannot have seen all of costs what was held, or what came."""
+        seen_tokens = meter.generated_tokens()
+        if is_complete:
+            return self._estimated(seen_tokens)
+        held_nanos = self._admission.spend_nanos
+        counted = self._estimated(seen_tokens + self.deployment.abort_tail_tokens)
+        # Only a provider that stops when we close bills no more than the tail; and what stood in
+        # a frame that could not be read was not counted.
+        is_seen = self.deployment.on_disconnect == "cancel" and meter.failure is None
+        if is_seen and counted.cost_nanos <= held_nanos:
+            return counted
+        return counted if self._estimated(seen_tokens).cost_nanos > held_nanos else self._held()
+
+    def _estimated(self, output_tokens: int) -> Measured:
+        """Take our own count, or what is held where the model bills more than it shows."""
+        return self._priced(output_tokens) if self.deployment.all_tokens_visible else self._held()
 
     def _reported(self, usage: ReportedUsage | None) -> Measured | None:
         if usage is None:
+            return None
+        if usage.input_tokens + usage.output_tokens > self._tokens_believed_max():
+            LOG.warning("usage_not_believed", model=self.chat.model)
             return None
         try:
             cost_nanos = self._sheet.cost(
@@ -163,7 +205,7 @@ class Reservation:
                     output_audio_tokens=usage.output_audio_tokens,
                     output_reasoning_tokens=usage.reasoning_tokens,
                 ),
-                self._course.wall_ns,
+                self._priced_at_ns,
             )
         except EngineError as error:
             # A usage that contradicts itself is replaced by our own count, and flagged as such.
@@ -179,15 +221,16 @@ class Reservation:
             reasoning_tokens=usage.reasoning_tokens,
         )
 
-    def _counted(self, meter: StreamMeter, *, tail_tokens: int) -> Measured:
-        return self._priced(meter.generated_tokens() + tail_tokens)
+    def _tokens_believed_max(self) -> int:
+        window = self._sheet.context_window(self._price) or CONTEXT_WINDOW_UNKNOWN
+        return USAGE_BELIEVED_RATIO * max(self._admission.tokens, window)
 
     def _priced(self, output_tokens: int) -> Measured:
         input_tokens = self._input_tokens()
         cost_nanos = self._sheet.cost(
             self._price,
             Usage(input_tokens=input_tokens, output_tokens=output_tokens),
-            self._course.wall_ns,
+            self._priced_at_ns,
         )
         return Measured(cost_nanos, input_tokens, output_tokens, "own_count")
 
@@ -205,29 +248,57 @@ class Reservation:
     def _held(self) -> Measured:
         return Measured(self._admission.spend_nanos, self._admission.tokens, 0, "held")
 
-    def _settle(self, measured: Measured) -> None:
-        """Book and record; the record follows at once, so that the ledger sees them in order."""
+    def _settle(self, measured: Measured) -> Measured:
+        """Book and record; the record follows at once, so that the ledger sees them in order.
+
+        Returns what was booked.
+        """
         self._is_open = False
-        settlement = self._books.engine.settle(
-            self._course.principal.organization,
-            self._course.request_id,
-            measured.cost_nanos,
-            measured.tokens,
-            self._books.clock.wall_ns(),
-            self._books.clock.mono_ns(),
-        )
-        if settlement.overrun_nanos:
+        settlement = self._book(measured)
+        if settlement is None:
+            measured = self._held()
+            settlement = self._book(measured)
+        record = self._course.record(self._books.clock, measured, settlement)
+        if settlement is None:
+            # The engine has lost the reservation; the money was spent all the same.
+            entry = LedgerEntry(settled_at_ns=record.finished_at_ns)
+            record = msgspec.structs.replace(record, entry=entry)
+        elif settlement.overrun_nanos:
             LOG.warning("overrun", nanos=settlement.overrun_nanos, model=self.chat.model)
-        self._books.recorder.put(self._course.record(self._books.clock, measured, settlement))
+        self._books.recorder.put(record)
+        return measured
+
+    def _book(self, measured: Measured) -> Settlement | None:
+        """Book on every limit; None when the engine refuses the amount, which changes nothing."""
+        try:
+            return self._books.engine.settle(
+                self._course.principal.organization,
+                self._course.request_id,
+                measured.cost_nanos,
+                measured.tokens,
+                self._books.clock.wall_ns(),
+                self._books.clock.mono_ns(),
+            )
+        except EngineError as error:
+            LOG.error(  # noqa: TRY400 - the code says it all
+                "settlement_refused",
+                code=error.code,
+                request_id=self._course.header_id.decode(),
+                cost_nanos=measured.cost_nanos,
+            )
+            return None
 
     def _release(self) -> None:
         self._is_open = False
-        self._books.engine.release(
-            self._course.principal.organization,
-            self._course.request_id,
-            self._books.clock.wall_ns(),
-            self._books.clock.mono_ns(),
-        )
+        try:
+            self._books.engine.release(
+                self._course.principal.organization,
+                self._course.request_id,
+                self._books.clock.wall_ns(),
+                self._books.clock.mono_ns(),
+            )
+        except EngineError:
+            LOG.exception("release_refused", request_id=self._course.header_id.decode())
         self._books.recorder.put(self._course.record(self._books.clock))
 
 

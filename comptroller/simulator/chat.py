@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from comptroller.simulator.answers import ChatShapes, error_body, usage
 from comptroller.simulator.billing import Bill, Line
 from comptroller.simulator.exchange import Exchange
@@ -18,6 +20,14 @@ from comptroller.simulator.tokens import count_prompt
 from comptroller.simulator.words import single_token_words, wide_words
 
 ABSURD_TOKENS = 10**15
+IMPOSSIBLE_TOKENS = 10**6
+# What real providers tell the holder of an account, and a proxy must keep to itself.
+ACCOUNT_HEADERS = {
+    "set-cookie": "__cf_bm=simulator; HttpOnly",
+    "openai-organization": "org-simulator",
+    "x-ratelimit-remaining-requests": "4999",
+}
+ERROR_PAGE = b"<html><body>the simulator's front door is broken</body></html>"
 REQUEST_ID_CHARS_MAX = 256
 # Faults that answer without generating anything; billed only where the rule says so.
 REFUSALS = frozenset({*STATUS_OF, Fault.STATUS, Fault.RESET_BEFORE_HEAD})
@@ -54,13 +64,19 @@ class Job:
 
     def usage(self) -> dict[str, Any] | None:
         """Write the usage that the answer shows; only the bill is always true."""
+        prompt_tokens, completion_tokens = self.line.prompt_tokens, self.line.completion_tokens
+        shown_tokens = None if self.rule is None else self.rule.tokens
         if self.has(Fault.MISSING_USAGE):
             return None
         if self.has(Fault.NEGATIVE_USAGE):
             return usage(-1, -1)
         if self.has(Fault.ABSURD_USAGE):
-            return usage(self.line.prompt_tokens, ABSURD_TOKENS)
-        return usage(self.line.prompt_tokens, self.line.completion_tokens)
+            return usage(prompt_tokens, shown_tokens or ABSURD_TOKENS)
+        if self.has(Fault.IMPOSSIBLE_USAGE):
+            return usage(shown_tokens or IMPOSSIBLE_TOKENS, completion_tokens)
+        if self.has(Fault.STRING_USAGE):
+            return {"prompt_tokens": str(prompt_tokens), "completion_tokens": "many"}
+        return usage(prompt_tokens, completion_tokens)
 
     def answer_headers(self, content_type: str) -> dict[str, str]:
         """Write the headers of the answer."""
@@ -70,6 +86,7 @@ class Job:
             "content-type": content_type,
             "x-request-id": self.shapes.completion_id,
             "openai-processing-ms": "1",
+            **(ACCOUNT_HEADERS if self.has(Fault.ACCOUNT_HEADERS) else {}),
         }
 
 
@@ -128,8 +145,9 @@ class ChatCompletions:
             message = f"This model reads at most {model.context_tokens_max} tokens."
             raise BadRequest(message, code="context_length_exceeded", param="messages")
         self._accepted += 1
+        is_capped = rule is None or rule.fault is not Fault.IGNORED_CAP
         choices = plan_choices(
-            request,
+            request if is_capped else msgspec.structs.replace(request, output_tokens_max=None),
             model,
             words=self._vocabulary(rule),
             length=request.directives.output or self._settings.output,
@@ -183,8 +201,10 @@ async def refuse_by_fault(exchange: Exchange, rule: FaultRule) -> None:
         retry_after_s = 1
     if retry_after_s is not None:
         headers["retry-after"] = str(retry_after_s)
-    message = f"The simulator was asked for the fault {rule.fault}."
-    await exchange.answer(status, error_body(status, message, str(rule.fault)), headers)
+    body = error_body(status, f"The simulator was asked for the fault {rule.fault}.", rule.fault)
+    if rule.html:
+        body, headers["content-type"] = ERROR_PAGE, "text/html"
+    await exchange.answer(status, body, headers, gzip=rule.gzip)
 
 
 def _request_id(exchange: Exchange) -> str | None:

@@ -28,10 +28,21 @@ class Fault(StrEnum):
     CLOSE_MID_ANSWER = "close_mid_answer"
     STALL_BEFORE_HEAD = "stall_before_head"
     STALL_MID_ANSWER = "stall_mid_answer"
+    END_MID_ANSWER = "end_mid_answer"
+    STALL_AFTER_DONE = "stall_after_done"
+    SLOW_DRIP = "slow_drip"
     ERROR_MID_STREAM = "error_mid_stream"
+    ERROR_AS_ANSWER = "error_as_answer"
+    MISSING_DONE = "missing_done"
+    UNFINISHED = "unfinished"
+    IGNORED_CAP = "ignored_cap"
     MISSING_USAGE = "missing_usage"
     NEGATIVE_USAGE = "negative_usage"
     ABSURD_USAGE = "absurd_usage"
+    IMPOSSIBLE_USAGE = "impossible_usage"
+    STRING_USAGE = "string_usage"
+    EARLY_USAGE = "early_usage"
+    DOUBLE_USAGE = "double_usage"
     BAD_JSON = "bad_json"
     INVALID_UTF8 = "invalid_utf8"
     SPLIT_UTF8 = "split_utf8"
@@ -39,6 +50,7 @@ class Fault(StrEnum):
     HUGE_ANSWER = "huge_answer"
     GZIP = "gzip"
     WRONG_CONTENT_TYPE = "wrong_content_type"
+    ACCOUNT_HEADERS = "account_headers"
 
 
 STATUS_OF = {
@@ -47,6 +59,7 @@ STATUS_OF = {
     Fault.SERVER_ERROR: 500,
     Fault.UNAVAILABLE: 503,
     Fault.REDIRECT: 307,
+    Fault.ERROR_AS_ANSWER: 200,
 }
 
 
@@ -55,10 +68,12 @@ class FaultRule:
     """One fault with its parameters.
 
     `model` None: any model. `times` None: until cleared. `after_chunks`: chunks that still get
-    through (of a JSON answer: bytes). `delay_ms`: how long latency or a stall lasts; a stall of 0
-    lasts until the client leaves. `bytes`: size of a long line or a huge answer. `billed`: whether
-    a fault that answers without generating (an error status, a reset before the head) is billed
-    as if the whole answer had been generated.
+    through (of a JSON answer: bytes). `delay_ms`: how long latency or a stall lasts, or the pause
+    between two bytes that drip; a stall of 0 lasts until the client leaves. `bytes`: size of a long
+    line or a huge answer. `tokens`: the count that an absurd or impossible usage shows. `billed`:
+    whether a fault that answers without generating (an error status, a reset before the head) is
+    billed as if the whole answer had been generated. `gzip`, `html`: an error whose body is
+    compressed, or a web page.
     """
 
     fault: Fault
@@ -69,17 +84,20 @@ class FaultRule:
     status: int = 500
     retry_after_s: int | None = None
     bytes: int = 2 << 20
+    tokens: int | None = None
     location: str = "/v1/moved"
     billed: bool = False
+    gzip: bool = False
+    html: bool = False
 
 
 _LEAST = {"times": 1, "status": 300}
-_MOST = {"status": 599, "delay_ms": 3_600_000, "retry_after_s": 86_400}
+_MOST = {"status": 599, "delay_ms": 3_600_000, "retry_after_s": 86_400, "tokens": 1 << 64}
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 _TYPES = {
     **dict.fromkeys(("times", "after_chunks", "delay_ms", "status", "retry_after_s"), int),
-    "bytes": int,
-    "billed": bool,
+    **dict.fromkeys(("bytes", "tokens"), int),
+    **dict.fromkeys(("billed", "gzip", "html"), bool),
     "model": str,
     "location": str,
 }

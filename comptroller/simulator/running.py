@@ -56,8 +56,9 @@ class RunningSimulator:
         self._call(self._app.rules.clear)
 
     def reset(self) -> None:
-        """Forget the bill, what was asserted of it, and every fault rule."""
+        """Forget the bill, what was asserted of it, every fault rule and the history."""
         self._call(self._app.bill.reset)
+        self._call(self._app.history.clear)
         self.clear_faults()
 
     async def idle(self) -> None:

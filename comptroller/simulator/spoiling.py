@@ -1,5 +1,7 @@
 """The faults that strike in the middle of an answer."""
 
+import asyncio
+
 from comptroller.simulator.answers import error_body, sse
 from comptroller.simulator.chat import Job
 from comptroller.simulator.faults import Fault
@@ -15,6 +17,8 @@ MID_ANSWER = frozenset(
         Fault.RESET_MID_ANSWER,
         Fault.CLOSE_MID_ANSWER,
         Fault.STALL_MID_ANSWER,
+        Fault.END_MID_ANSWER,
+        Fault.EARLY_USAGE,
         Fault.ERROR_MID_STREAM,
         Fault.BAD_JSON,
         Fault.INVALID_UTF8,
@@ -32,7 +36,9 @@ async def spoil_stream(job: Job) -> bool:
         exchange.write(sse(error_body(500, message, "server_error")))
         exchange.finish()
         return True
-    if job.has(Fault.BAD_JSON):
+    if job.has(Fault.EARLY_USAGE):
+        write_usage(job)
+    elif job.has(Fault.BAD_JSON):
         exchange.write(sse(b'{"id":"chatcmpl-broken","choices":[{'))
     elif job.has(Fault.INVALID_UTF8):
         exchange.write(sse(b'{"choices":[{"index":0,"delta":{"content":"\xff\xfe"}}]}'))
@@ -50,6 +56,9 @@ async def break_off(job: Job) -> bool:
         return True
     if job.has(Fault.CLOSE_MID_ANSWER):
         job.exchange.close()
+        return True
+    if job.has(Fault.END_MID_ANSWER):
+        job.exchange.finish()
         return True
     if job.has(Fault.STALL_MID_ANSWER):
         await stall(job)
@@ -82,6 +91,21 @@ async def write_split(job: Job, data: bytes) -> None:
     job.exchange.write(data[cut:])
 
 
+def write_usage(job: Job) -> None:
+    """Write the usage frame with what was generated so far, if the caller asked for one."""
+    shown = job.usage() if job.request.include_usage else None
+    if shown is not None:
+        job.exchange.write(job.shapes.usage_frame(shown))
+
+
+async def drip(job: Job, data: bytes) -> None:
+    """Write one byte at a time."""
+    pause_s = (job.rule.delay_ms if job.rule is not None else 0) / 1000
+    for at in range(len(data)):
+        job.exchange.write(data[at : at + 1])
+        await job.exchange.pause(pause_s)
+
+
 async def _swell(job: Job) -> None:
     """Write frames of text nobody generated: one for a long line, many for a huge answer."""
     before, after = job.shapes.around_piece(0, job.choices[0])
@@ -101,4 +125,6 @@ async def _pad(job: Job, filler: bytes, before: bytes = b"", after: bytes = b"")
         size = min(left, BLOCK_BYTES)
         job.exchange.write(before + filler * size + after)
         await job.exchange.drained()
+        # Only when the loop runs it is seen that the client has left.
+        await asyncio.sleep(0)
         left -= size

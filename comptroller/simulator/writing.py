@@ -8,10 +8,12 @@ from comptroller.simulator.faults import Fault
 from comptroller.simulator.spoiling import (
     MID_ANSWER,
     break_off,
+    drip,
     spoil_stream,
     spoiled_document,
     stall,
     write_split,
+    write_usage,
 )
 
 
@@ -40,7 +42,7 @@ async def _write_document(job: Job) -> None:
         return
     body = spoiled_document(job, job.shapes.completion(job.choices, job.usage()))
     headers = job.answer_headers("application/json")
-    if job.has(*MID_ANSWER, Fault.SPLIT_UTF8):
+    if job.has(*MID_ANSWER, Fault.SPLIT_UTF8, Fault.SLOW_DRIP):
         await _write_in_parts(job, body, headers)
         return
     await exchange.answer(200, body, headers, gzip=job.has(Fault.GZIP))
@@ -59,8 +61,8 @@ async def _generate_all(job: Job) -> None:
 async def _write_in_parts(job: Job, body: bytes, headers: dict[str, str]) -> None:
     """Write a document that stops, stalls or swells; chunked, for its size is not known."""
     job.exchange.start(200, headers)
-    if job.has(Fault.SPLIT_UTF8):
-        await write_split(job, body)
+    if job.has(Fault.SPLIT_UTF8, Fault.SLOW_DRIP):
+        await (write_split if job.has(Fault.SPLIT_UTF8) else drip)(job, body)
         job.exchange.finish()
         return
     first = _bytes_before_fault(job, body)
@@ -87,12 +89,17 @@ async def _write_stream(job: Job) -> None:
         exchange.write(job.shapes.opening(index, choice))
     if await _write_rounds(job):
         return
-    for index, choice in enumerate(job.choices):
-        exchange.write(job.shapes.closing(index, choice))
-    shown = job.usage() if job.request.include_usage else None
-    if shown is not None:
-        exchange.write(job.shapes.usage_frame(shown))
-    exchange.write(DONE)
+    if not job.has(Fault.UNFINISHED):
+        for index, choice in enumerate(job.choices):
+            exchange.write(job.shapes.closing(index, choice))
+    if not job.has(Fault.EARLY_USAGE):
+        write_usage(job)
+    if job.has(Fault.DOUBLE_USAGE):
+        write_usage(job)
+    if not job.has(Fault.MISSING_DONE):
+        exchange.write(DONE)
+    if job.has(Fault.STALL_AFTER_DONE):
+        await stall(job)
     exchange.finish()
 
 
@@ -142,5 +149,7 @@ async def _write_round(job: Job, round_: int, around: list[tuple[bytes, bytes]])
         frame = before + encode(choice.pieces[round_].text) + after
         if job.has(Fault.SPLIT_UTF8):
             await write_split(job, frame)
+        elif job.has(Fault.SLOW_DRIP):
+            await drip(job, frame)
         else:
             job.exchange.write(frame)

@@ -7,17 +7,16 @@ sees; 178 random bits need no slow hash.
 
 from __future__ import annotations
 
-import hmac
 import os
-import zlib
 from enum import StrEnum
-from hashlib import sha256
 from pathlib import Path
 
 from controlplane.ids import RandomBytes
+from core_rs import secret_checksum, secret_digest
 
 RANDOM_DIGITS = 30
 CHECK_DIGITS = 6
+DIGITS = RANDOM_DIGITS + CHECK_DIGITS
 PEPPER_BYTES = 32
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -35,6 +34,9 @@ class SecretKind(StrEnum):
     SERVICE = "csvc_"
 
 
+_KINDS = {kind.value: kind for kind in SecretKind}
+
+
 class PepperError(Exception):
     """The pepper file is not what this program wrote; without it no secret can be recognised."""
 
@@ -42,20 +44,20 @@ class PepperError(Exception):
 def new_secret(kind: SecretKind, random_bytes: RandomBytes = os.urandom) -> str:
     """Make a secret from random bytes."""
     stem = kind.value + _random_digits(RANDOM_DIGITS, random_bytes)
-    return stem + _checksum(stem)
+    return stem + secret_checksum(stem)
 
 
 def kind_of(text: str) -> SecretKind | None:
     """Tell what a well-formed secret is for; None when malformed or its checksum is wrong."""
-    for kind in SecretKind:
-        if text.startswith(kind.value):
-            return kind if _is_sound(text, len(kind.value)) else None
-    return None
+    kind = _KINDS.get(text[:-DIGITS])
+    if kind is None or not _DIGIT_SET.issuperset(text[-DIGITS:]):
+        return None
+    return kind if secret_checksum(text[:-CHECK_DIGITS]) == text[-CHECK_DIGITS:] else None
 
 
 def digest(secret: str, pepper: bytes) -> bytes:
     """Compute what is stored and looked up: HMAC-SHA256, 32 bytes."""
-    return hmac.digest(pepper, secret.encode(), sha256)
+    return secret_digest(pepper, secret)
 
 
 def load_or_create_pepper(data_dir: Path) -> bytes:
@@ -87,23 +89,6 @@ def _create_pepper(path: Path) -> None:
         pass
     finally:
         draft.unlink()
-
-
-def _is_sound(text: str, prefix_length: int) -> bool:
-    if len(text) != prefix_length + RANDOM_DIGITS + CHECK_DIGITS:
-        return False
-    if not _DIGIT_SET.issuperset(text[prefix_length:]):
-        return False
-    return _checksum(text[:-CHECK_DIGITS]) == text[-CHECK_DIGITS:]
-
-
-def _checksum(stem: str) -> str:
-    rest = zlib.crc32(stem.encode())
-    digits = ""
-    for _ in range(CHECK_DIGITS):
-        rest, digit = divmod(rest, len(_DIGITS))
-        digits = _DIGITS[digit] + digits
-    return digits
 
 
 def _random_digits(count: int, random_bytes: RandomBytes) -> str:

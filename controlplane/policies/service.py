@@ -17,7 +17,8 @@ from controlplane.policies.queries import rule_of
 from controlplane.tenancy.service import policy_changed
 
 MODELS_MAX = 1_000
-MODEL_NAME_LENGTH_MAX = 200
+# As long as a name the engine reads (`NAME_BYTES_MAX`): it would refuse the whole policy.
+MODEL_NAME_BYTES_MAX = 200
 
 
 async def set_model_rule(
@@ -111,4 +112,11 @@ def _refuse_widening(known: ModelRule | None, models: list[str] | None) -> None:
 def _checked_models(allow: Sequence[str], field: str = "allow") -> list[str]:
     if len(allow) > MODELS_MAX:
         raise InvalidInput(f"At most {MODELS_MAX} models.", field=(field,))
-    return sorted({checked_text(each, field, MODEL_NAME_LENGTH_MAX) for each in allow})
+    return sorted({_checked_model(each, field) for each in allow})
+
+
+def _checked_model(name: str, field: str) -> str:
+    checked = checked_text(name, field, MODEL_NAME_BYTES_MAX)
+    if len(checked.encode()) > MODEL_NAME_BYTES_MAX:
+        raise InvalidInput(f"A name has at most {MODEL_NAME_BYTES_MAX} bytes.", field=(field,))
+    return checked

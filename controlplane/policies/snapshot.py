@@ -27,6 +27,8 @@ from controlplane.tenancy.queries import organization_by_id
 
 # A variable list longer than this is loaded in parts: SQLite binds at most 32,766 parameters.
 IDS_PER_QUERY_MAX = 10_000
+# The engine's instants are unsigned 64 bits, to the year 2554; its latest one never comes.
+INSTANT_NS_MAX = 2**64 - 1
 
 
 async def organization_snapshot(
@@ -190,4 +192,4 @@ def _key(key: VirtualKey, secrets: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _optional_ns(instant: datetime | None) -> int | None:
-    return None if instant is None else nanoseconds(instant)
+    return None if instant is None else min(nanoseconds(instant), INSTANT_NS_MAX)

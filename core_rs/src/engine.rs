@@ -63,10 +63,8 @@ impl PyEngine {
         wall_ns: u64,
         mono_ns: u64,
     ) -> Result<Bound<'py, PyBytes>> {
-        let json = py.detach(|| {
-            self.0
-                .missing_counters(snapshot_json, now(wall_ns, mono_ns))
-        })?;
+        let at = now(wall_ns, mono_ns);
+        let json = py.detach(|| self.0.missing_counters(snapshot_json, at))?;
         Ok(PyBytes::new(py, &json))
     }
 
@@ -301,6 +299,11 @@ impl PyAdmission {
     #[getter]
     fn tokens(&self) -> i64 {
         self.0.held.tokens
+    }
+
+    #[getter]
+    fn admitted_wall_ns(&self) -> u64 {
+        self.0.admitted_wall_ns
     }
 
     #[getter]

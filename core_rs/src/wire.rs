@@ -56,6 +56,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(scan_object, module)?)?;
     module.add_function(wrap_pyfunction!(chat_facts, module)?)?;
     module.add_function(wrap_pyfunction!(count_chat_tokens, module)?)?;
+    module.add_function(wrap_pyfunction!(secret_checksum, module)?)?;
+    module.add_function(wrap_pyfunction!(secret_digest, module)?)?;
     module.add_function(wrap_pyfunction!(vocabulary_of, module)?)?;
     module.add_function(wrap_pyfunction!(count_tokens, module)?)?;
     module.add_function(wrap_pyfunction!(warm_vocabularies, module)?)?;
@@ -86,7 +88,7 @@ fn scan_object<'py>(
     Ok(spans.collect())
 }
 
-/// Read the messages of a scanned body.
+/// Read the messages of a scanned body, and check its tools.
 #[pyfunction]
 #[pyo3(signature = (body, messages, tools=None, response_format=None))]
 fn chat_facts(
@@ -106,9 +108,13 @@ fn chat_facts(
             .transpose()?,
     };
     let facts = without_gil(py, input.messages.len(), || wire::chat_facts(input));
-    Ok(ChatFacts(
-        facts.map_err(|error| Raised(error.shifted(messages.0)))?,
-    ))
+    let facts = facts.map_err(|error| Raised(error.shifted(messages.0)))?;
+    if let Some(span) = tools {
+        let tools = span_bytes(body, span)?;
+        let checked = without_gil(py, tools.len(), || wire::check_tools(tools));
+        checked.map_err(|error| Raised(error.shifted(span.0)))?;
+    }
+    Ok(ChatFacts(facts))
 }
 
 /// Count the tokens of a chat input, never below what is billed.
@@ -131,6 +137,18 @@ fn count_chat_tokens(
     let cost = messages_json.len().saturating_mul(50);
     let counted = without_gil(py, cost, || wire::count_chat_tokens(vocabulary, input));
     Ok(counted.map_err(Raised)?)
+}
+
+/// Compute the digits that end a secret.
+#[pyfunction]
+fn secret_checksum(stem: &str) -> String {
+    wire::secret_checksum(stem)
+}
+
+/// Compute what is stored and looked up in place of a secret.
+#[pyfunction]
+fn secret_digest<'py>(py: Python<'py>, pepper: &[u8], secret: &str) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, &wire::secret_digest(pepper, secret.as_bytes()))
 }
 
 /// Name the bundled vocabulary of a model; None if its tokenizer is closed.

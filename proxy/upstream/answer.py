@@ -27,6 +27,23 @@ class UpstreamAnswer:
         self.status = reader.status
         self.headers = reader.headers
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether `next_chunk` would return, or raise, without waiting."""
+        reader = self._reader
+        return bool(reader.buffered_bytes or reader.complete or reader.error)
+
+    @property
+    def was_held_up(self) -> bool:
+        """Whether the upstream ever had to wait because its answer was read too slowly."""
+        return self._reader.was_held_up
+
+    async def arrival(self) -> bool:
+        """Wait until `next_chunk` need not wait; true then."""
+        while not self.has_arrived:
+            await self._connection.changed()
+        return True
+
     async def next_chunk(self) -> bytes:
         """Return all body bytes that have arrived, waiting for at least one; b"" at the end.
 

@@ -161,7 +161,7 @@ class Connection(asyncio.Protocol):
         if reader.complete:
             self._finish(reader)
         elif reader.buffered_bytes >= self._settings.buffer_bytes_max:
-            self._pause()
+            self._pause(reader)
         elif reader.received_bytes != received_bytes or reader.head_complete != had_head:
             self._deadline.set(self._settings.read_idle_timeout_s)
         if reader.head_complete:
@@ -227,9 +227,10 @@ class Connection(asyncio.Protocol):
         self._deadline.set(idle_s)
         self._on_idle(self)
 
-    def _pause(self) -> None:
+    def _pause(self, reader: ResponseReader) -> None:
         if not self._is_paused and self._transport is not None:
             self._is_paused = True
+            reader.was_held_up = True
             self._deadline.clear()
             self._transport.pause_reading()
 

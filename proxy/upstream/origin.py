@@ -49,7 +49,8 @@ class Origin:
     def parse(cls, base_url: str) -> Origin:
         """Read `http(s)://host[:port][/prefix]`.
 
-        Raises ValueError for any other scheme, and for user info, query or fragment.
+        Raises ValueError for any other scheme, for user info, query or fragment, and for a host
+        that no resolver could be asked for.
         """
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -59,6 +60,8 @@ class Origin:
         prefix = parts.path.rstrip("/").encode("ascii")
         if not parts.netloc.isascii() or (prefix and not _TARGET.fullmatch(prefix)):
             raise ValueError("an upstream's base URL is written in ASCII without spaces")
+        # Resolvers encode names so, and raise something else than a failed look-up if they cannot.
+        parts.hostname.encode("idna")
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
         return cls(parts.hostname.rstrip("."), port, tls, parts.netloc.encode("ascii"), prefix)

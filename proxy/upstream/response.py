@@ -29,14 +29,15 @@ class ResponseReader:
     """Read one response; made for each exchange, so nothing of an earlier answer can remain.
 
     `headers` have lower-case names in the order received. `keep_alive_s` is what the peer offered
-    with `keep-alive: timeout=`, if anything. `excess` is true once bytes came after the end.
+    with `keep-alive: timeout=`, if anything. `excess` is true once bytes came after the end,
+    `was_held_up` once reading was paused because the buffer was full.
     """
 
     __slots__ = (
         "_bodiless", "_bytes_max", "_chunked", "_fault", "_head_bytes", "_idle_bytes",
         "_interim_answers", "_parser", "_pieces", "buffered_bytes", "complete", "content_length",
         "error", "excess", "head_complete", "headers", "keep_alive", "keep_alive_s",
-        "received_bytes", "status", "until_close",
+        "received_bytes", "status", "until_close", "was_held_up",
     )  # fmt: skip
 
     def __init__(self, *, bodiless: bool, header_bytes_max: int) -> None:
@@ -62,6 +63,7 @@ class ResponseReader:
         self.received_bytes = 0
         self.status = 0
         self.until_close = False
+        self.was_held_up = False
 
     @property
     def is_started(self) -> bool:

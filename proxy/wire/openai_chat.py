@@ -18,6 +18,8 @@ from proxy.errors import Problem, invalid_request
 MODEL_NAME_LENGTH_MAX = 200
 CHOICES_MAX = 128
 OUTPUT_TOKENS_MAX = 2**31 - 1
+# The text that providers write around `functions`, as the engine allows for `tools`.
+FUNCTIONS_TOKENS = 256
 
 # They change what is written, not what a token costs.
 NEUTRAL = frozenset(
@@ -36,6 +38,7 @@ PRICED = frozenset(
 )  # fmt: skip
 # Their cost does not follow from tokens we can bound before the request is sent.
 UNBOUNDED = frozenset({"audio", "prediction", "web_search_options"})
+STREAM_OPTIONS = frozenset({"include_obfuscation", "include_usage"})
 
 Span = tuple[int, int]
 
@@ -70,8 +73,7 @@ class ChatRequest:
             self._value("tools"),
             self._value("response_format"),
         )
-        start, end = self.spans.get("functions", (0, 0))
-        return counted + end - start
+        return counted + _functions_tokens(self.spans)
 
     def _value(self, name: str) -> bytes | None:
         span = self.spans.get(name)
@@ -105,17 +107,16 @@ def parse_chat(body: bytes) -> ChatRequest:
             spans.get("response_format"),
         )
     except WireError as error:
-        raise invalid_request(error.code, error.message, error.param) from error
+        raise _problem(error) from error
     if facts.unbounded_parts:
         raise cost_not_bounded("messages", f"content of type {', '.join(facts.unbounded_parts)}")
     values = _Values(body, spans)
     _check_priced_modes(values)
-    functions = spans.get("functions", (0, 0))
     return ChatRequest(
         body=body,
         spans=spans,
         model=_model(values),
-        input_tokens_max=facts.input_tokens_max + functions[1] - functions[0],
+        input_tokens_max=facts.input_tokens_max + _functions_tokens(spans),
         output_tokens_cap=_output_cap(values),
         choices=values.whole_number("n", CHOICES_MAX) or 1,
         streams=values.boolean("stream"),
@@ -131,6 +132,19 @@ def cost_not_bounded(param: str, what: str) -> Problem:
         f"The cost of {what} cannot be bounded before it is sent, so it is not let through.",
         param,
     )
+
+
+def _problem(error: WireError) -> Problem:
+    status = 403 if error.code == "cost_not_bounded" else 400
+    return Problem(status, error.code, f"{error.param or 'body'}: {error.message}.", error.param)
+
+
+def _functions_tokens(spans: dict[str, Span]) -> int:
+    """Bound what the older form of tools adds to the input: their definitions by their bytes."""
+    if "functions" not in spans:
+        return 0
+    start, end = spans["functions"]
+    return end - start + FUNCTIONS_TOKENS
 
 
 class _Values:
@@ -178,13 +192,15 @@ def _missing(name: str) -> Span:
 
 def _model(values: _Values) -> str:
     model = values.get("model")
-    if not isinstance(model, str) or not 0 < len(model) <= MODEL_NAME_LENGTH_MAX:
+    is_name = isinstance(model, str) and 0 < len(model) <= MODEL_NAME_LENGTH_MAX
+    # Control characters would end up in records and logs; some databases refuse NUL.
+    if not is_name or not model.isprintable():
         raise invalid_request(
             "invalid_value",
-            f"model must be a name of 1 to {MODEL_NAME_LENGTH_MAX} characters.",
+            f"model must be a name of 1 to {MODEL_NAME_LENGTH_MAX} printable characters.",
             "model",
         )
-    return model
+    return str(model)
 
 
 def _output_cap(values: _Values) -> int | None:
@@ -205,12 +221,14 @@ def _wants_usage(values: _Values) -> bool:
         raise invalid_request(
             "invalid_value", "stream_options must be an object, with stream true.", "stream_options"
         )
-    wants = options.get("include_usage", False)
-    if type(wants) is not bool:
-        raise invalid_request(
-            "invalid_value", "include_usage must be true or false.", "stream_options.include_usage"
-        )
-    return wants
+    for name, value in options.items():
+        place = f"stream_options.{name[:80]}"
+        # `Include_Usage: false` beside our own `include_usage` would have two readings.
+        if name not in STREAM_OPTIONS:
+            raise invalid_request("unsupported_parameter", f"{place} is not supported.", place)
+        if type(value) is not bool:
+            raise invalid_request("invalid_value", f"{place} must be true or false.", place)
+    return bool(options.get("include_usage"))
 
 
 def _check_priced_modes(values: _Values) -> None:

@@ -65,13 +65,14 @@ def test_a_large_body_is_scanned_while_other_threads_run() -> None:
 
 def test_chat_facts_read_the_spans_of_a_scanned_body() -> None:
     body = (
-        b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url"}]}],"tools":[1]}'
+        b'{"model":"m","messages":[{"role":"user","content":[{"type":"image_url"}]}],'
+        b'"tools":[{"type":"custom"}]}'
     )
     found = spans(body)
     facts = core_rs.chat_facts(body, found["messages"], tools=found["tools"])
     start, end = found["messages"]
     assert facts.message_count == 1
-    assert facts.input_tokens_max == (end - start) + 4 + 3 + len(b"[1]") + 256
+    assert facts.input_tokens_max == (end - start) + 4 + 3 + len(b'[{"type":"custom"}]') + 256
     assert facts.unbounded_parts == ("image_url",)
 
 

@@ -39,6 +39,8 @@ pub struct RateFigures {
 pub struct Admission {
     /// What its reservation holds.
     pub held: Amounts,
+    /// Instant whose periods count it; after a wall clock jumped back, later than that clock.
+    pub admitted_wall_ns: u64,
     /// The policy that decided.
     pub policy_version: Arc<str>,
     /// Every limit of the path as it was before.

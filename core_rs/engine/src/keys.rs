@@ -170,7 +170,9 @@ impl Keys {
 
     /// Fail before anything is changed; return each key's secrets.
     fn check(&self, forms: &[KeyForm]) -> Result<Vec<Vec<(Digest, u64)>>> {
-        if self.records.len().saturating_add(forms.len()) > KEYS_MAX {
+        let is_new = |form: &&KeyForm| !self.numbers.contains_key(&form.id);
+        let added = forms.iter().filter(is_new).count();
+        if self.records.len().saturating_add(added) > KEYS_MAX {
             return Err(Error::TooMany("keys"));
         }
         let mut owners: IdMap<Digest, Id> = IdMap::default();

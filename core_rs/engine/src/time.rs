@@ -24,4 +24,15 @@ impl Now {
             mono_ns: self.mono_ns.max(other.mono_ns),
         }
     }
+
+    /// Return this instant as a caller's wall clock shows it, which may have jumped back.
+    ///
+    /// Waits and the ages of ledger entries are told by that clock; periods are not.
+    #[must_use]
+    pub fn shown_by(self, caller: Self) -> Self {
+        Self {
+            wall_ns: caller.wall_ns,
+            ..self
+        }
+    }
 }

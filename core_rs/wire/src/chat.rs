@@ -10,16 +10,13 @@
 use std::collections::BTreeSet;
 
 use crate::cursor::Cursor;
-use crate::error::{Code, WireError};
+use crate::error::WireError;
 use crate::keys::Place;
+use crate::messages::MessagesReader;
 use crate::tokens::Vocabulary;
 
 /// Most messages of a request, and most parts of a message.
 pub const MESSAGES_MAX: usize = 4096;
-/// Longest kind of content part that is reported by name.
-const PART_TYPE_BYTES_MAX: usize = 64;
-/// Distinct kinds that are reported.
-const PART_TYPES_MAX: usize = 16;
 
 /// Tokens around each message: 3, and 4 on `gpt-3.5-turbo-0301`.
 /// Source of these three: `OpenAI` cookbook, "How to count tokens with tiktoken".
@@ -61,7 +58,8 @@ pub struct ChatFacts {
 ///
 /// # Errors
 /// `invalid_value` if they are not a list of 1 to [`MESSAGES_MAX`] objects, each with a string
-/// `role` and a `content` that is a string, a list of parts with a string `type`, null or absent.
+/// `role` and a `content` that is a string, a list of parts with a string `type`, null or absent;
+/// `unsupported_parameter` for a field of a message or a text part that no table knows.
 pub fn chat_facts(input: ChatInput<'_>) -> Result<ChatFacts, WireError> {
     let mut reader = MessagesReader::default();
     let mut cursor = Cursor::new(input.messages)?;
@@ -126,125 +124,4 @@ fn definition_tokens(input: ChatInput<'_>) -> u64 {
 
 fn tokens(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
-}
-
-#[derive(Default)]
-struct MessagesReader {
-    messages: usize,
-    unbounded_parts: BTreeSet<String>,
-}
-
-impl MessagesReader {
-    fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), WireError> {
-        if cursor.peek() != Some(b'[') {
-            return Err(cursor.invalid("messages must be a list"));
-        }
-        cursor.array(|cursor, index| {
-            check_count(cursor, index)?;
-            self.messages = index.saturating_add(1);
-            self.message(cursor)
-        })?;
-        if self.messages == 0 {
-            return Err(WireError::new(
-                Code::InvalidValue,
-                "messages must not be empty",
-                0,
-            ));
-        }
-        Ok(())
-    }
-
-    fn message(&mut self, cursor: &mut Cursor<'_>) -> Result<(), WireError> {
-        if cursor.peek() != Some(b'{') {
-            return Err(cursor.invalid("a message must be an object"));
-        }
-        let start = cursor.at();
-        let mut has_role = false;
-        cursor.object(Place::Folded, MESSAGES_MAX, |cursor, key| {
-            match key.name.as_ref() {
-                "role" => {
-                    has_role = true;
-                    read_string(cursor, "the role must be a string").map(drop)
-                }
-                "content" => self.content(cursor),
-                "audio" => self.earlier_audio(cursor),
-                _ => cursor.skip(Place::Folded),
-            }
-        })?;
-        if has_role {
-            return Ok(());
-        }
-        Err(WireError::new(Code::InvalidValue, "a message needs a role", start).within_key("role"))
-    }
-
-    fn content(&mut self, cursor: &mut Cursor<'_>) -> Result<(), WireError> {
-        match cursor.peek() {
-            Some(b'"') => cursor.skip(Place::Folded),
-            Some(b'[') => cursor.array(|cursor, index| {
-                check_count(cursor, index)?;
-                self.part(cursor)
-            }),
-            _ if cursor.take_null() => Ok(()),
-            _ => Err(cursor.invalid("content must be a string, a list of parts or null")),
-        }
-    }
-
-    fn part(&mut self, cursor: &mut Cursor<'_>) -> Result<(), WireError> {
-        if cursor.peek() != Some(b'{') {
-            return Err(cursor.invalid("a content part must be an object"));
-        }
-        let start = cursor.at();
-        let mut has_type = false;
-        cursor.object(Place::Folded, MESSAGES_MAX, |cursor, key| {
-            if key.name != "type" {
-                return cursor.skip(Place::Folded);
-            }
-            has_type = true;
-            let kind = read_string(cursor, "the type of a part must be a string")?;
-            if kind != "text" && kind != "refusal" {
-                self.report(&kind);
-            }
-            Ok(())
-        })?;
-        if has_type {
-            return Ok(());
-        }
-        Err(WireError::new(Code::InvalidValue, "a part needs a type", start).within_key("type"))
-    }
-
-    /// An assistant message may name audio the provider kept: its tokens are not in the request.
-    fn earlier_audio(&mut self, cursor: &mut Cursor<'_>) -> Result<(), WireError> {
-        if cursor.take_null() {
-            return Ok(());
-        }
-        self.report("audio");
-        cursor.skip(Place::Folded)
-    }
-
-    fn report(&mut self, kind: &str) {
-        if self.unbounded_parts.len() >= PART_TYPES_MAX {
-            return;
-        }
-        let is_nameable = kind.len() <= PART_TYPE_BYTES_MAX && !kind.chars().any(char::is_control);
-        self.unbounded_parts
-            .insert(String::from(if is_nameable { kind } else { "unknown" }));
-    }
-}
-
-fn check_count(cursor: &Cursor<'_>, index: usize) -> Result<(), WireError> {
-    if index < MESSAGES_MAX {
-        return Ok(());
-    }
-    Err(cursor.invalid(format!("more than {MESSAGES_MAX} items")))
-}
-
-fn read_string<'a>(
-    cursor: &mut Cursor<'a>,
-    message: &'static str,
-) -> Result<std::borrow::Cow<'a, str>, WireError> {
-    if cursor.peek() == Some(b'"') {
-        cursor.string()
-    } else {
-        Err(cursor.invalid(message))
-    }
 }

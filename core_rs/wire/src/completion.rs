@@ -88,6 +88,7 @@ impl Completion {
             return Err(cursor.invalid("an object was expected"));
         }
         let mut top = Top::default();
+        let generated_bytes = self.generated.bytes();
         cursor.object(Place::Exact, MEMBERS_MAX, |cursor, key| {
             top.close_cut(key.start);
             let start = cursor.at();
@@ -102,6 +103,10 @@ impl Completion {
             Ok(())
         })?;
         cursor.end()?;
+        if !top.has_usage && self.generated.bytes() > generated_bytes {
+            // A usage reported before more was generated is not the last word.
+            self.usage = None;
+        }
         Ok(Envelope {
             usage_cut: top.cut,
             is_usage_only: top.has_usage && top.choices == Some(0),

@@ -16,6 +16,10 @@ pub enum Code {
     DuplicateField,
     /// JSON, but a value that is not allowed here.
     InvalidValue,
+    /// A field that no table of the dialect knows: its effect on the cost is not known.
+    UnsupportedParameter,
+    /// Something whose cost nothing in the request bounds.
+    CostNotBounded,
     /// The provider sent something that cannot be understood.
     UpstreamBadResponse,
     /// The provider sent a frame over [`crate::FRAME_BYTES_MAX`].
@@ -30,6 +34,8 @@ impl Code {
             Self::JsonTooDeep => "json_too_deep",
             Self::DuplicateField => "duplicate_field",
             Self::InvalidValue => "invalid_value",
+            Self::UnsupportedParameter => "unsupported_parameter",
+            Self::CostNotBounded => "cost_not_bounded",
             Self::UpstreamBadResponse => "upstream_bad_response",
             Self::UpstreamResponseTooLarge => "upstream_response_too_large",
         }

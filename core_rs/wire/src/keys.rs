@@ -13,6 +13,7 @@ const PAIRWISE_KEYS_MAX: usize = 16;
 pub(crate) enum Place {
     Top,
     Tools,
+    Functions,
     Tool,
     Function,
     ResponseFormat,
@@ -32,6 +33,7 @@ impl Place {
             | (Self::Function, "parameters")
             | (Self::JsonSchema, "schema") => Self::Exact,
             (Self::Top, "tools") => Self::Tools,
+            (Self::Top, "functions") => Self::Functions,
             (Self::Tool, "function") => Self::Function,
             (Self::Top, "response_format") => Self::ResponseFormat,
             (Self::ResponseFormat, "json_schema") => Self::JsonSchema,
@@ -43,6 +45,7 @@ impl Place {
     pub(crate) fn item(self) -> Self {
         match self {
             Self::Tools => Self::Tool,
+            Self::Functions => Self::Function,
             Self::Exact => Self::Exact,
             _ => Self::Folded,
         }

@@ -279,6 +279,141 @@ async def test_a_fault_after_the_last_chunk_strikes_before_the_end(http: httpx.A
         await http.post(PATH, json=body("close_mid_answer after_chunks=99", stream=True))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "prompt_tokens", "completion_tokens"),
+    [
+        (f"absurd_usage tokens={2**62}", None, 2**62),
+        ("impossible_usage", 10**6, 10),
+        ("impossible_usage tokens=5000", 5000, 10),
+    ],
+)
+async def test_usage_shows_the_count_that_was_asked_for(
+    http: httpx.AsyncClient,
+    running: RunningSimulator,
+    fault: str,
+    prompt_tokens: int | None,
+    completion_tokens: int,
+    stream: bool,
+) -> None:
+    shown = _usages(await http.post(PATH, json=body(fault, stream=stream)))
+    billed = running.bill()["prompt_tokens"]
+    assert [(each["prompt_tokens"], each["completion_tokens"]) for each in shown] == [
+        (prompt_tokens or billed, completion_tokens)
+    ]
+    assert running.bill()["completion_tokens"] == 10
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_usage_is_text(http: httpx.AsyncClient, stream: bool) -> None:
+    [shown] = _usages(await http.post(PATH, json=body("string_usage", stream=stream)))
+    assert {type(value) for value in shown.values()} == {str}
+
+
+async def test_usage_comes_too_early_or_twice(http: httpx.AsyncClient) -> None:
+    early = await http.post(PATH, json=body("early_usage after_chunks=3", stream=True))
+    assert [each["completion_tokens"] for each in _usages(early)] == [3]
+    assert b'"usage":{' in frames(early.content)[4]
+    assert frames(early.content)[-1] == b"[DONE]"
+    double = await http.post(PATH, json=body("double_usage", stream=True))
+    assert [each["completion_tokens"] for each in _usages(double)] == [10, 10]
+
+
+def _usages(answer: httpx.Response) -> list[dict[str, Any]]:
+    found = [json.loads(each) for each in frames(answer.content) if each != b"[DONE]"]
+    return [each["usage"] for each in found or [answer.json()] if each.get("usage")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "has_done", "finishes"), [("unfinished", True, 0), ("missing_done", False, 1)]
+)
+async def test_a_stream_lacks_a_part_of_its_end(
+    http: httpx.AsyncClient, fault: str, has_done: bool, finishes: int
+) -> None:
+    answer = await http.post(PATH, json=body(fault, stream=True))
+    assert (frames(answer.content)[-1] == b"[DONE]") == has_done
+    assert answer.content.count(b'"finish_reason":"stop"') == finishes
+    assert len(_usages(answer)) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_body_ends_in_the_middle_as_if_it_were_whole(
+    http: httpx.AsyncClient, running: RunningSimulator, stream: bool
+) -> None:
+    answer = await http.post(PATH, json=body("end_mid_answer after_chunks=4", stream=stream))
+    assert answer.status_code == 200
+    if stream:
+        assert len(frames(answer.content)) == 1 + 4
+        assert running.bill()["completion_tokens"] == 4
+    else:
+        assert len(answer.content) == 4
+        assert running.bill()["completion_tokens"] == 10
+
+
+async def test_a_stream_stalls_after_its_last_event(
+    http: httpx.AsyncClient, running: RunningSimulator
+) -> None:
+    async with http.stream("POST", PATH, json=body("stall_after_done", stream=True)) as answer:
+        async for line in answer.aiter_lines():
+            if line == "data: [DONE]":
+                break
+        assert running.bill()["open_requests"] == 1
+    await running.idle()
+    assert running.bill()["completion_tokens"] == 10
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_drips(http: httpx.AsyncClient, stream: bool) -> None:
+    asked = body("slow_drip delay_ms=1", stream=stream, output=2)
+    async with http.stream("POST", PATH, json=asked) as answer:
+        sizes = [len(part) async for part in answer.aiter_raw()]
+    assert sizes.count(1) > 50
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_comes_as_an_answer(
+    http: httpx.AsyncClient, running: RunningSimulator, stream: bool
+) -> None:
+    answer = await http.post(PATH, json=body("error_as_answer", stream=stream))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (200, "error_as_answer")
+    assert running.bill()["requests"] == 0
+
+
+async def test_an_error_is_compressed_or_a_web_page(http: httpx.AsyncClient) -> None:
+    http.headers["accept-encoding"] = "identity"
+    packed, content = await raw(http, body("server_error gzip=true"))
+    assert (packed.status_code, packed.headers["content-encoding"]) == (500, "gzip")
+    assert json.loads(gzip.decompress(content))["error"]["code"] == "server_error"
+    page = await http.post(PATH, json=body("status status=400 html=true"))
+    assert (page.status_code, page.headers["content-type"]) == (400, "text/html")
+    assert page.content.startswith(b"<html>")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_tells_of_the_account(http: httpx.AsyncClient, stream: bool) -> None:
+    answer = await http.post(PATH, json=body("account_headers", stream=stream))
+    assert answer.headers["openai-organization"] == "org-simulator"
+    assert {"set-cookie", "x-ratelimit-remaining-requests"} <= answer.headers.keys()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_cap_of_a_request_is_ignored_and_all_is_billed(
+    http: httpx.AsyncClient, running: RunningSimulator, stream: bool
+) -> None:
+    asked = {**body("ignored_cap", stream=stream, output=30), "max_tokens": 5}
+    [shown] = _usages(await http.post(PATH, json=asked))
+    assert shown["completion_tokens"] == running.bill()["completion_tokens"] == 30
+
+
+async def test_a_reset_forgets_the_history(
+    http: httpx.AsyncClient, running: RunningSimulator
+) -> None:
+    await http.post(PATH, json=body("latency"))
+    assert len(running.requests()) == 1
+    running.reset()
+    assert running.requests() == []
+
+
 async def test_a_rule_strikes_its_model_as_often_as_it_says(http: httpx.AsyncClient) -> None:
     rule = {"fault": "server_error", "model": "gpt-4o-mini", "times": 2}
     added = await http.post("/_simulator/faults", json=rule)
@@ -315,6 +450,8 @@ async def test_rules_can_be_cleared(http: httpx.AsyncClient, running: RunningSim
         {"fault": "redirect", "location": "a\r\nset-cookie: b"},
         {"fault": "latency", "delay_ms": -1},
         {"fault": "server_error", "billed": "perhaps"},
+        {"fault": "server_error", "gzip": "perhaps"},
+        {"fault": "absurd_usage", "tokens": 1 << 65},
     ],
 )
 async def test_a_rule_that_makes_no_sense_is_refused(

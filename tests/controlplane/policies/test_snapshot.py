@@ -7,6 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 
+import pytest
+
+from controlplane.errors import InvalidInput
 from controlplane.keys.secret import digest
 from controlplane.keys.service import NewKey, create_key, revoke_key
 from controlplane.limits.models import Mode, Period, ScopeKind
@@ -15,6 +18,7 @@ from controlplane.limits.service import set_breaker, upsert_budget
 from controlplane.limits.subjects import Scope
 from controlplane.policies.service import set_model_rule
 from controlplane.policies.snapshot import keys_snapshot, organization_snapshot
+from core_rs import Engine
 
 
 async def snapshot_of(database, org, settings):
@@ -149,3 +153,32 @@ async def test_an_organization_sees_nothing_of_another(work_as, org, foreign, da
         key = (await create_key(work, foreign.id, NewKey("ci"), idempotency_key="1")).key
     async with database.read() as session:
         assert await keys_snapshot(session, org.id, [key.id]) == b"[]"
+
+
+async def test_an_expiry_beyond_what_the_engine_counts_never_comes(work_as, org, database):
+    new = NewKey("ci", expires_at=datetime(9999, 12, 31, tzinfo=UTC))
+    async with work_as(org.admin) as work:
+        await create_key(work, org.id, new, idempotency_key="1")
+    async with database.read() as session:
+        keys = await keys_snapshot(session, org.id)
+    assert [each["expires_at_ns"] for each in json.loads(keys)] == [2**64 - 1]
+    assert Engine().load_keys(keys) == 1
+
+
+@pytest.mark.parametrize(("name", "fits"), [("é" * 100, True), ("é" * 100 + "x", False)])
+async def test_a_model_name_is_no_longer_than_the_engine_reads(
+    work_as, org, database, installation, name, fits
+):
+    async def allow() -> None:
+        async with work_as(org.team_admin) as work:
+            scope = Scope(ScopeKind.TEAM, org.team)
+            await set_model_rule(work, org.id, scope, allow=[name])
+
+    if fits:
+        await allow()
+    else:
+        with pytest.raises(InvalidInput):
+            await allow()
+    raw = await snapshot_of(database, org, installation.settings)
+    assert [each["allow"] for each in json.loads(raw)["models"]] == ([[name]] if fits else [])
+    Engine().load_organization(raw, b"[]", installation.clock.wall_ns(), 0)

@@ -133,17 +133,6 @@ def send():
 
 
 @pytest.fixture
-def until():
-    """Let the loop turn until sockets have done what they will; the test's time-out is the bound."""
-
-    async def until(condition):
-        for _ in iter(condition, True):
-            await asyncio.sleep(0.001)
-
-    return until
-
-
-@pytest.fixture
 def ok() -> bytes:
     """A whole answer with the body `ok`."""
     return OK

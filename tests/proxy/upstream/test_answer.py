@@ -142,6 +142,34 @@ async def test_time_spent_not_reading_is_no_stall(until, open_answer):
         assert await answer.next_chunk() == b""
 
 
+async def test_it_says_whether_something_can_be_read_without_waiting(open_answer, until):
+    answer, connection, _ = await open_answer(CHUNKED)
+    async with answer:
+        assert not answer.has_arrived
+        arriving = asyncio.create_task(answer.arrival())
+        await connection.send(chunk(b"a"))
+        assert await arriving
+        assert answer.has_arrived
+        assert await answer.next_chunk() == b"a"
+        assert not answer.has_arrived
+        connection.reset()
+        await until(lambda: answer.has_arrived)
+        with pytest.raises(UpstreamReset):
+            await answer.next_chunk()
+
+
+async def test_it_remembers_that_the_upstream_had_to_wait(open_answer, until):
+    answer, connection, _ = await open_answer(CHUNKED, buffer_bytes_max=8)
+    async with answer:
+        await connection.send(chunk(b"a" * 7))
+        await until(lambda: answer.has_arrived)
+        assert not answer.was_held_up
+        await connection.send(chunk(b"b"))
+        await until(lambda: answer.was_held_up)
+        await answer.next_chunk()
+        assert answer.was_held_up
+
+
 async def test_no_head_in_time_is_a_timeout_even_if_bytes_trickle(serve, make_pool, send):
     peer = await serve()
     pool = make_pool(peer)

@@ -16,7 +16,8 @@ def test_a_base_url_gives_host_port_and_prefix():
 @pytest.mark.parametrize(
     "url",
     ["ftp://h", "h", "https://", "https://u:p@h", "https://h?x=1", "https://h#x", "https://h/a b",
-     "http://h:99999", "http://b\u00fccher.example", "file:///etc/passwd"],
+     "http://h:99999", "http://b\u00fccher.example", "file:///etc/passwd", "http://a..b",
+     f"http://{'a' * 64}.example"],
 )  # fmt: skip
 def test_another_kind_of_url_is_refused(url):
     with pytest.raises(ValueError, match=r".+"):

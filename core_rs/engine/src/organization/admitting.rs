@@ -64,7 +64,9 @@ impl Organization {
         now: Now,
     ) -> Result<Decision> {
         self.check_new(id, ask, model, provider)?;
-        let now = self.tick(now);
+        let caller = now;
+        let now = self.tick(caller);
+        let shown = now.shown_by(caller);
         if self.state != OrganizationState::Active {
             return Ok(self.refuse_by_state());
         }
@@ -76,9 +78,9 @@ impl Organization {
         };
         let places = self.places(&path);
         self.roll(places, &facts, now)?;
-        let review = self.review(places, &facts, ask)?;
-        if let Some(refusal) = decision::refusal(&review.verdicts, &review.seen, &self.version, now)
-        {
+        let review = self.review(places, &facts, ask, shown)?;
+        let verdicts = &review.verdicts;
+        if let Some(refusal) = decision::refusal(verdicts, &review.seen, &self.version, shown) {
             return Ok(Decision::Refused(Box::new(refusal)));
         }
         if review.overflows {
@@ -90,6 +92,7 @@ impl Organization {
         let policy_version = Arc::clone(&self.version);
         Ok(Decision::Admitted(Admission {
             held: ask,
+            admitted_wall_ns: now.wall_ns,
             policy_version,
             seen,
             remaining_spend_nanos,
@@ -109,13 +112,15 @@ impl Organization {
         now: Now,
     ) -> Result<Option<Refusal>> {
         check_amounts(more)?;
-        let now = self.tick(now);
+        let caller = now;
+        let now = self.tick(caller);
+        let shown = now.shown_by(caller);
         let facts = self.open_reservation(id)?.facts.clone();
         let places = self.places(&facts.path);
         self.roll(places, &facts, now)?;
-        let review = self.review_more(places, &facts, more, now)?;
-        if let Some(refusal) = decision::refusal(&review.verdicts, &review.seen, &self.version, now)
-        {
+        let review = self.review_more(places, &facts, more, shown)?;
+        let verdicts = &review.verdicts;
+        if let Some(refusal) = decision::refusal(verdicts, &review.seen, &self.version, shown) {
             return Ok(Some(refusal));
         }
         if review.overflows {
@@ -165,11 +170,11 @@ impl Organization {
         )))
     }
 
-    fn review(&self, places: Places, facts: &Facts, ask: Amounts) -> Result<Review<'_>> {
+    fn review(&self, places: Places, facts: &Facts, ask: Amounts, now: Now) -> Result<Review<'_>> {
         let mut review = Review::default();
         for state in places.iter().filter_map(|at| self.scopes.get(at)) {
             for (limit, counter) in state.limits_of(facts) {
-                review.ask(limit, counter, ask.of(limit.resource), facts.admitted)?;
+                review.ask(limit, counter, ask.of(limit.resource), now)?;
             }
             review.overflows |= overflows(state, facts, ask);
         }

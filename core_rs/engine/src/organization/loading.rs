@@ -131,9 +131,10 @@ impl Organization {
                 "the policy is another organization's".to_owned(),
             ));
         }
-        let now = self.tick(now);
+        let caller = now;
+        let now = self.tick(caller);
         let mut drafts = self.draft(policy.limits, now)?;
-        seed_from_ledger(&mut drafts, seeds, now)?;
+        seed_from_ledger(&mut drafts, seeds, now.shown_by(caller))?;
         self.seed_from_memory(&mut drafts, now)?;
         self.clear_limits();
         for (scope, draft) in drafts {
@@ -153,8 +154,10 @@ impl Organization {
     /// # Errors
     /// `InvalidPolicy`, `TooMany`.
     pub fn missing_counters(&self, policy: Policy, now: Now) -> Result<Vec<u8>> {
-        let now = self.clock.latest(now);
-        specs_json(&self.draft(policy.limits, now)?, now)
+        let caller = now;
+        let now = self.clock.latest(caller);
+        let drafts = self.draft(policy.limits, now)?;
+        specs_json(&drafts, now.shown_by(caller))
     }
 
     /// List all counters that a first policy needs, as JSON.

@@ -36,14 +36,16 @@ impl Organization {
     /// # Errors
     /// `InvalidArgument` if the instant is outside the calendar.
     pub fn limit_states(&mut self, now: Now) -> Result<Vec<u8>> {
-        let now = self.tick(now);
+        let caller = now;
+        let now = self.tick(caller);
+        let shown = now.shown_by(caller);
         for counter in self.scopes.iter_mut().flat_map(|state| &mut state.counters) {
             counter.roll(now)?;
         }
         let states: Result<Vec<_>> = self
             .scopes
             .iter()
-            .flat_map(|state| state.limit_states(now))
+            .flat_map(|state| state.limit_states(shown))
             .collect();
         serde_json::to_vec(&states?).map_err(|fault| Error::InvalidJson(fault.to_string()))
     }

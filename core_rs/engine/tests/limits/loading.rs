@@ -1,5 +1,7 @@
 //! Snapshots in force at once; counters that survive them; counters that start late.
-use comptroller_engine::{LIMITS_MAX, NAMES_MAX, Organization, Policy, SCOPE_LIMITS_MAX, Seed};
+use comptroller_engine::{
+    LIMITS_MAX, NAMES_MAX, Organization, Policy, SCOPE_IDLE_COUNTERS_MAX, SCOPE_LIMITS_MAX, Seed,
+};
 use serde_json::{Value, json};
 
 use crate::fixture::{
@@ -127,6 +129,31 @@ fn a_counter_survives_the_deletion_of_its_limit() {
         at(0),
     );
     assert_eq!(first(&mut organization, at(0)), (55, 0));
+}
+
+#[test]
+fn a_limit_still_binds_when_counters_made_before_its_own_are_dropped() {
+    let placed = |number: u128| {
+        let mut placed = limit(number, "budget key spend hard", &day(), 100);
+        placed["where"] = json!({"models": [format!("model {number}")]});
+        placed
+    };
+    let dropped = SCOPE_IDLE_COUNTERS_MAX as u128 + 8;
+    let lasting = limit(900, "budget key spend hard", &day(), 100);
+    let mut limits: Vec<Value> = (0..dropped).map(placed).collect();
+    limits.push(lasting.clone());
+    let mut organization = organization(&limits);
+    admitted(&mut organization, 1, spend(60), at(0));
+    reload(&mut organization, &[lasting], at(0));
+    assert_eq!(first(&mut organization, at(0)), (0, 60));
+    let refusal = refused(&mut organization, 2, spend(41), at(0));
+    assert_eq!(refusal.limit.unwrap().limit_id, id(1900));
+    // The youngest idle counters are kept; those dropped are asked for again.
+    let json = organization
+        .missing_counters(policy(&snapshot(&limits)), at(0))
+        .unwrap();
+    let missing: Vec<Value> = serde_json::from_slice(&json).unwrap();
+    assert_eq!(missing.len(), 8);
 }
 
 #[test]

@@ -11,6 +11,7 @@
 )]
 
 mod calendar;
+mod clock;
 mod fixture;
 #[cfg(feature = "shuttle")]
 mod interleaving;

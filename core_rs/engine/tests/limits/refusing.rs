@@ -4,8 +4,8 @@ use comptroller_engine::{Decision, Mode, Organization, Resource, ScopeKind};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DAY, S, admitted, amounts, ask, at, day, first, hour, id, limit, minute, organization, path,
-    policy, refused, reload, reservation, snapshot, spend, states,
+    DAY, S, admitted, amounts, at, day, first, hour, id, limit, minute, organization, path, policy,
+    refused, reload, reservation, snapshot, spend, states,
 };
 
 #[test]
@@ -288,14 +288,4 @@ fn the_keys_tightest_rates_are_told() {
         (tokens.limit, tokens.remaining, tokens.reset_ns),
         (100, 100, 0)
     );
-}
-
-#[test]
-fn a_clock_that_jumps_back_opens_no_period_again() {
-    let mut organization = organization(&[limit(1, "budget key spend hard", &day(), 100)]);
-    admitted(&mut organization, 1, spend(100), at(DAY));
-    assert!(matches!(
-        ask(&mut organization, 2, spend(1), at(0)),
-        Decision::Refused(_)
-    ));
 }

@@ -1,10 +1,11 @@
 //! How reservations end, and what extension and progress do before.
 use comptroller_engine::decision::WaitsFor;
-use comptroller_engine::{Amounts, Error, UNBOOKED_MAX};
+use comptroller_engine::{Amounts, Error, Organization, UNBOOKED_MAX};
+use serde_json::Value;
 
 use crate::fixture::{
     DAY, S, admitted, amounts, at, day, first, id, limit, minute, organization, path, refused,
-    reservation, spend,
+    reservation, spend, states,
 };
 
 #[test]
@@ -198,6 +199,34 @@ fn progress_moves_a_hold_to_use_and_never_back() {
         .settle(reservation(1), amounts(125, 125), at(3 * S))
         .unwrap();
     assert_eq!(first(&mut organization, at(3 * S)), (125, 0));
+}
+
+#[test]
+fn a_release_gives_back_what_was_used_so_far_on_every_window() {
+    let limits = [
+        limit(1, "budget key spend hard", &day(), 100),
+        limit(2, "breaker key spend metered", &minute(), 100),
+    ];
+    let mut organization = organization(&limits);
+    let figures = |organization: &mut Organization, now| {
+        states(organization, now)
+            .iter()
+            .map(|state| [&state["used"], &state["held"], &state["settled"]].map(Value::as_i64))
+            .collect::<Vec<_>>()
+    };
+    let empty = figures(&mut organization, at(0));
+    admitted(&mut organization, 1, spend(60), at(0));
+    organization
+        .progress(reservation(1), spend(40), at(S))
+        .unwrap();
+    let running = [Some(40), Some(20), Some(0)];
+    assert_eq!(figures(&mut organization, at(S)), [running, running]);
+    assert_eq!(organization.release(reservation(1), at(2 * S)), Ok(true));
+    assert_eq!(figures(&mut organization, at(2 * S)), empty);
+    // What is left of the first would hide what the second holds.
+    admitted(&mut organization, 2, spend(100), at(2 * S));
+    let held = [Some(0), Some(100), Some(0)];
+    assert_eq!(figures(&mut organization, at(2 * S)), [held, held]);
 }
 
 #[test]

@@ -7,16 +7,27 @@ use serde_json::{Value, json};
 
 use crate::fixture::{DAY_NS, dated, extent, usage};
 
-/// Units a text-only request can use, each after the wholes it is part of.
-const REACHABLE: [&str; 7] = [
+/// Units a text-only request can be billed in; models answer with images unasked.
+const REACHABLE: [&str; 17] = [
     "input_tokens",
+    "input_text_tokens",
     "cache_read_tokens",
+    "cache_text_read_tokens",
     "cache_write_tokens",
+    "cache_text_write_tokens",
     "cache_write_1h_tokens",
+    "cache_text_write_1h_tokens",
     "output_tokens",
+    "output_text_tokens",
+    "output_image_tokens",
     "output_reasoning_tokens",
+    "output_text_reasoning_tokens",
+    "output_image_reasoning_tokens",
     "output_citation_tokens",
+    "output_text_citation_tokens",
+    "output_image_citation_tokens",
 ];
+const INPUT_UNITS: usize = 8;
 
 fn any_rate() -> impl Strategy<Value = Value> {
     let picos = 0_u64..20_000_000;
@@ -30,10 +41,25 @@ fn any_rate() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Rates of the units without some traits: what is left can always be priced together.
 fn any_rates() -> impl Strategy<Value = Value> {
     let rates = prop::collection::vec(any_rate(), REACHABLE.len());
-    (rates, any_rate()).prop_map(|(rates, request)| {
+    let traits = [
+        "text",
+        "image",
+        "cache_read",
+        "cache_write",
+        "1h",
+        "reasoning",
+        "citation",
+    ];
+    let left_out = prop::sample::subsequence(traits.to_vec(), 0..=traits.len());
+    (rates, left_out, any_rate()).prop_map(|(rates, left_out, request)| {
         let mut priced: BTreeMap<_, _> = REACHABLE.into_iter().zip(rates).collect();
+        priced.retain(|name, _| {
+            let traits = Unit::named(name).unwrap().trait_names();
+            left_out.iter().all(|it| !traits.contains(it))
+        });
         priced.insert("requests", request);
         json!(priced)
     })
@@ -61,25 +87,42 @@ fn any_sheet() -> impl Strategy<Value = PriceSheet> {
         })
 }
 
-/// A usage with at most these many tokens, split among the parts by shares of a thousand.
+/// Tell whether all that one unit counts is counted by another, too.
+fn is_within(part: &str, whole: &str) -> bool {
+    let traits = |name| Unit::named(name).unwrap().trait_names();
+    let of_part = traits(part);
+    traits(whole).iter().all(|it| of_part.contains(it))
+}
+
+/// A usage of tokens that each are of one most specific kind, counted in every unit they belong to.
 fn any_usage() -> impl Strategy<Value = Usage> {
-    let tokens = 0_u64..600_000;
-    (tokens.clone(), tokens, prop::array::uniform5(0_u64..=250)).prop_map(
-        |(input, output, shares)| {
-            let [read, write, hour, reasoning, citation] = shares;
-            let counts = [
-                input,
-                input * read / 1000,
-                input * write / 1000,
-                input * write * hour / 1_000_000,
-                output,
-                output * reasoning / 1000,
-                output * citation / 1000,
-            ];
-            let units = REACHABLE.map(|name| Unit::named(name).unwrap());
-            usage(&units.into_iter().zip(counts).collect::<Vec<_>>())
-        },
-    )
+    let mixed = prop::collection::vec(0_u64..200_000, REACHABLE.len());
+    // Tokens of one kind alone leave the bound no slack but its own.
+    let pure = (0..REACHABLE.len(), 0_u64..600_000).prop_map(|(kind, tokens)| {
+        let only = |place| if place == kind { tokens } else { 0 };
+        (0..REACHABLE.len()).map(only).collect()
+    });
+    prop_oneof![mixed, pure].prop_map(|tokens: Vec<u64>| {
+        let kinds: Vec<_> = REACHABLE.into_iter().zip(tokens).collect();
+        let count = |unit: &str| {
+            let within = kinds.iter().filter(|(kind, _)| is_within(kind, unit));
+            within.map(|(_, tokens)| tokens).sum()
+        };
+        let counts = REACHABLE.map(|name| (Unit::named(name).unwrap(), count(name)));
+        usage(&counts)
+    })
+}
+
+#[test]
+fn the_usages_of_these_tests_add_up() {
+    let inputs = &REACHABLE[..INPUT_UNITS];
+    assert!(inputs.iter().all(|unit| is_within(unit, "input_tokens")));
+    assert!(
+        REACHABLE[INPUT_UNITS..]
+            .iter()
+            .all(|unit| is_within(unit, "output_tokens"))
+    );
+    assert!(!is_within("input_tokens", "input_text_tokens"));
 }
 
 proptest! {

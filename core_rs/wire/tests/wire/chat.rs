@@ -131,3 +131,43 @@ fn limits_messages_and_parts() {
         "messages[0].content[4096]"
     );
 }
+
+#[test]
+fn takes_the_fields_that_answers_of_providers_have_when_they_are_sent_back() {
+    let messages = r#"[{"role":"assistant","content":"a","name":"n","refusal":null,"annotations":[],
+        "tool_calls":null,"function_call":null,"reasoning_content":"r","reasoning":"r","prefix":true,
+        "audio":null},{"role":"tool","content":"1","tool_call_id":"1"},
+        {"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]"#;
+    assert!(facts(messages).unwrap().unbounded_parts.is_empty());
+}
+
+#[test]
+fn refuses_fields_that_could_carry_what_nobody_priced() {
+    let cases = [
+        (
+            r#"[{"role":"user","content":"a","images":["…"]}]"#,
+            "messages[0].images",
+        ),
+        // A parser that ignores case would read this content, which was not looked at.
+        (
+            r#"[{"role":"user","Content":[{"type":"image_url"}]}]"#,
+            "messages[0].Content",
+        ),
+        (
+            r#"[{"role":"user","content":[{"image_url":{"url":"x"},"type":"text","text":"a"}]}]"#,
+            "messages[0].content[0].image_url",
+        ),
+        (
+            r#"[{"role":"user","content":[{"type":"text","Text":"a"}]}]"#,
+            "messages[0].content[0].Text",
+        ),
+    ];
+    for (messages, param) in cases {
+        let error = facts(messages).unwrap_err();
+        assert_eq!(
+            (error.code, error.param.as_str()),
+            (Code::UnsupportedParameter, param),
+            "{messages}"
+        );
+    }
+}

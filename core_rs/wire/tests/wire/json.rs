@@ -238,6 +238,7 @@ fn keeps_keys_that_differ_in_case_in_maps_of_the_caller() {
     let places = [
         (r#"{"metadata":"#, "}"),
         (r#"{"tools":[{},{"function":{"parameters":"#, "}}]}"),
+        (r#"{"functions":[{"parameters":"#, "}]}"),
         (r#"{"response_format":{"json_schema":{"schema":"#, "}}}"),
     ];
     for (before, after) in places {

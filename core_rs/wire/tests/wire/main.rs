@@ -2,5 +2,7 @@
 mod answer;
 mod chat;
 mod json;
+mod secret;
 mod stream;
 mod tokens;
+mod tools;

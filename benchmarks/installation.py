@@ -1,0 +1,180 @@
+"""An installation to be measured: a governed key under twelve limits, and a free one under none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.processes import OTHER_CORE, SERVER_CORE, pinned, until_answering
+from comptroller.server import APPLICATION, serve
+from comptroller.settings import Settings
+from controlplane.authz import SYSTEM
+from controlplane.clock import SystemClock
+from controlplane.context import Installation, Work, unit_of_work
+from controlplane.db import Database
+from controlplane.events import Events
+from controlplane.ids import IdSource
+from controlplane.keys.secret import load_or_create_pepper
+from controlplane.keys.service import NewKey, create_key
+from controlplane.limits.models import Period, ScopeKind
+from controlplane.limits.service import set_breaker, upsert_budget
+from controlplane.limits.subjects import Scope
+from controlplane.migrations import upgrade
+from controlplane.tenancy.service import create_member, create_organization, create_team
+
+# So high that no measurement reaches it.
+CAP_NANOS = 10**18
+PER_MINUTE = 10**9
+STREAM_PACE_MS = 20
+MODELS = {"answers": "json", "streams": f"sse/{STREAM_PACE_MS}"}
+TARGETS = {
+    "floor": "benchmarks.floor:create_app",
+    "unrecorded": "benchmarks.unrecorded:create_app",
+    "product": APPLICATION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Keys: `governed` is under twelve limits, `free` under none."""
+
+    governed: str
+    free: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs on a core of its own."""
+
+    pid: int
+    port: int
+    secrets: Secrets
+
+
+def found(settings: Settings) -> Secrets:
+    """Make the database with both keys."""
+    return asyncio.run(_found(settings))
+
+
+async def _found(settings: Settings) -> Secrets:
+    clock = SystemClock()
+    pepper = load_or_create_pepper(settings.control.data_dir)
+    installation = Installation(settings.control, clock, IdSource(clock), pepper)
+    await upgrade(settings.database_url)
+    database = Database(settings.database_url)
+    try:
+        async with unit_of_work(database, installation, Events(), SYSTEM) as work:
+            return Secrets(governed=await _governed(work), free=await _free(work))
+    finally:
+        await database.aclose()
+
+
+async def _free(work: Work) -> str:
+    organization = await create_organization(work, slug="free", name="Free")
+    created = await create_key(work, organization.id, NewKey("free"), idempotency_key="free")
+    assert created.secret is not None
+    return created.secret
+
+
+async def _governed(work: Work) -> str:
+    """Make eight budgets, two breaker windows, requests and tokens a minute: twelve limits."""
+    organization = await create_organization(work, slug="governed", name="Governed")
+    team = await create_team(work, organization.id, name="Team")
+    member = await create_member(
+        work, organization.id, email="member@governed.example", team_id=team.id
+    )
+    new = NewKey(
+        "governed",
+        member_id=member.id,
+        team_id=team.id,
+        requests_per_minute=PER_MINUTE,
+        tokens_per_minute=PER_MINUTE,
+    )
+    created = await create_key(work, organization.id, new, idempotency_key="governed")
+    assert created.secret is not None
+    scopes = (
+        Scope(ScopeKind.KEY, created.key.id),
+        Scope(ScopeKind.MEMBER, member.id),
+        Scope(ScopeKind.TEAM, team.id),
+        Scope(ScopeKind.ORGANIZATION, organization.id),
+    )
+    for scope in scopes:
+        for period in (Period.DAY, Period.MONTH):
+            await upsert_budget(work, organization.id, scope, period=period, cap_nanos=CAP_NANOS)
+    await set_breaker(
+        work, organization.id, scopes[-1], minute_nanos=CAP_NANOS, hour_nanos=CAP_NANOS
+    )
+    return created.secret
+
+
+@contextmanager
+def provider() -> Iterator[int]:
+    """Run the provider beside the load; gives its port."""
+    with pinned("benchmarks.provider", core=OTHER_CORE) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+
+
+@contextmanager
+def servers(
+    folder: Path, provider_port: int, names: tuple[str, ...] = tuple(TARGETS)
+) -> Iterator[dict[str, Server]]:
+    """Run the named servers, all on one core, each with an installation of its own."""
+    with ExitStack() as running:
+        yield {
+            name: running.enter_context(_server(name, folder / name, provider_port))
+            for name in names
+        }
+
+
+@contextmanager
+def _server(name: str, folder: Path, provider_port: int) -> Iterator[Server]:
+    folder.mkdir()
+    port = _free_port()
+    upstreams = folder / "upstreams.json"
+    upstreams.write_text(json.dumps(_upstreams(provider_port)))
+    environment = {
+        "COMPTROLLER_DATA_DIR": str(folder),
+        "COMPTROLLER_UPSTREAMS_FILE": str(upstreams),
+        "COMPTROLLER_DATABASE_URL": "",
+        "COMPTROLLER_PORT": str(port),
+    }
+    secrets = found(Settings.from_environment(environment))
+    arguments = ("benchmarks.installation", name)
+    with pinned(*arguments, core=SERVER_CORE, environment=environment) as process:
+        until_answering(port)
+        yield Server(process.pid, port, secrets)
+
+
+def _upstreams(provider_port: int) -> dict[str, object]:
+    """Serve two models of one price: one answers in one piece, one as a stream."""
+    return {
+        "upstreams": [
+            {
+                "name": name,
+                "provider": "openai",
+                "base_url": f"http://127.0.0.1:{provider_port}/{path}",
+                "private_addresses": ["127.0.0.0/8"],
+                "models": [{"name": name, "upstream_model": "gpt-4o-mini"}],
+            }
+            for name, path in MODELS.items()
+        ]
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    serve(Settings.from_environment(os.environ).server, TARGETS[sys.argv[1]])

@@ -1,0 +1,146 @@
+"""A closed loop of requests over kept connections, cheap enough to share a core with a provider.
+
+    python -m benchmarks.load '{"port": 8080, "path": "/json", …}'
+
+Reads one `Load` as JSON from its argument and prints one `Result` as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import msgspec
+import uvloop
+
+
+class Load(msgspec.Struct, kw_only=True):
+    """What to send: one request, over and over, on each of the connections."""
+
+    port: int
+    path: str
+    requests: int
+    connections: int
+    body: str
+    headers: dict[str, str] = {}
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What came of it. Times in microseconds, from the request to the answer's first and last
+    byte of content; each list is sorted.
+    """  # noqa: D205 - one sentence
+
+    requests: int
+    wall_s: float
+    first_us: list[float]
+    last_us: list[float]
+
+
+class Connection(asyncio.Protocol):
+    """Sends the prepared request again as soon as its answer is whole."""
+
+    def __init__(self, request: bytes, run: Run) -> None:
+        self._request = request
+        self._run = run
+
+    def connection_made(self, transport: Any) -> None:
+        """Send the first request."""
+        self._transport = transport
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of the answer."""
+        if self._head_end < 0:
+            self._head += data
+            self._head_end = self._head.find(b"\r\n\r\n")
+            if self._head_end < 0:
+                return
+            self._begin(bytes(self._head[: self._head_end]))
+            data = bytes(self._head[self._head_end + 4 :])
+        if not data:
+            return
+        if not self._first_us:
+            self._first_us = (time.perf_counter() - self._sent_at) * 1e6
+        self._size += len(data)
+        if self._size == self._length or (self._length < 0 and data.endswith(b"0\r\n\r\n")):
+            self._run.finished(self._first_us, (time.perf_counter() - self._sent_at) * 1e6)
+            self._next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail the run: the server must keep its connections."""
+        self._run.fail(error or ConnectionError("the server closed the connection"))
+
+    def _begin(self, head: bytes) -> None:
+        if not head.startswith(b"HTTP/1.1 200"):
+            self._run.fail(RuntimeError(head.decode(errors="replace")))
+        lower = head.lower()
+        at = lower.find(b"content-length:")
+        self._length = -1 if at < 0 else int(lower[at + 15 :].split(b"\r\n", 1)[0])
+
+    def _next(self) -> None:
+        if not self._run.take():
+            return
+        self._head = bytearray()
+        self._head_end = -1
+        self._size, self._length = 0, -1
+        self._first_us = 0.0
+        self._sent_at = time.perf_counter()
+        self._transport.write(self._request)
+
+
+class Run:
+    """The requests that are left, and what is known of those that are not."""
+
+    def __init__(self, requests: int) -> None:
+        self._left = requests
+        self._unfinished = requests
+        self.first_us: list[float] = []
+        self.last_us: list[float] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take(self) -> bool:
+        """Take one of the requests that are left, if there is one."""
+        self._left -= 1
+        return self._left >= 0
+
+    def finished(self, first_us: float, last_us: float) -> None:
+        """Note an answer."""
+        self.first_us.append(first_us)
+        self.last_us.append(last_us)
+        self._unfinished -= 1
+        if self._unfinished == 0 and not self.done.done():
+            self.done.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """End the run with an error."""
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+async def drive(load: Load) -> Result:
+    """Send the load and wait for the last answer."""
+    body = load.body.encode()
+    head = "".join(f"{name}: {value}\r\n" for name, value in load.headers.items())
+    request = (
+        f"POST {load.path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    run = Run(load.requests)
+    begun = time.perf_counter()
+    loop = asyncio.get_running_loop()
+    for _ in range(load.connections):
+        await loop.create_connection(lambda: Connection(request, run), "127.0.0.1", load.port)
+    await run.done
+    return Result(
+        requests=load.requests,
+        wall_s=time.perf_counter() - begun,
+        first_us=sorted(run.first_us),
+        last_us=sorted(run.last_us),
+    )
+
+
+if __name__ == "__main__":
+    result = uvloop.run(drive(msgspec.json.decode(sys.argv[1], type=Load)))
+    print(msgspec.json.encode(result).decode())
