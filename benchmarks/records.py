@@ -25,11 +25,12 @@ import structlog
 from sqlalchemy.engine import make_url
 
 from controlplane.clock import SystemClock
-from controlplane.db import Database, sqlite_url
+from controlplane.db import Database
 from controlplane.ids import IdSource
 from controlplane.ledger.models import DecisionRow, LedgerEntryRow
 from controlplane.ledger.recorder import BATCH_ROWS_MAX, Recorder
 from controlplane.ledger.records import DecisionRecord, LedgerEntry, invoice_period
+from controlplane.settings import sqlite_url
 
 BATCHES = 5
 RUNS = 3

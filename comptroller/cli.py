@@ -1,4 +1,7 @@
-"""The command line."""
+"""The command line.
+
+Each command imports what it needs: all of the product takes seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,30 @@ from pathlib import Path
 import click
 import msgspec
 
-from comptroller.app import Plane
-from comptroller.demo import demo_provider, demo_secrets, greeting
-from comptroller.founding import found
-from comptroller.server import serve as serve_application
 from comptroller.settings import Settings, settings_page
-from comptroller.simulator.cli import simulate_provider
 from controlplane.errors import ControlPlaneError, UserFault
 from controlplane.settings import SettingsError
 
+SIMULATE = "simulate-provider"
 READY_POLL_S = 0.1
 READY_TIMEOUT_S = 120
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Loads the simulated provider's command only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), SIMULATE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != SIMULATE:
+            return super().get_command(ctx, cmd_name)
+        from comptroller.simulator.cli import simulate_provider
+
+        return simulate_provider
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="comptroller")
 def main() -> None:
     """Comptroller: hard spend limits for AI traffic, live spend, and proof."""
@@ -44,14 +57,18 @@ def main() -> None:
     help="Which planes this process serves.",
 )
 @click.option("--demo", is_flag=True, help="With a simulated provider and a demo organization.")
-def serve(plane: Plane, *, demo: bool) -> None:
+def serve(plane: str, *, demo: bool) -> None:
     """Serve the proxy and the GraphQL API; settings come from COMPTROLLER_* variables."""
+    from comptroller.server import serve as serve_application
+
     settings = _settings()
     settings.control.data_dir.mkdir(parents=True, exist_ok=True)
     os.environ["COMPTROLLER_PLANE"] = plane
     with ExitStack() as companions:
         ready_text = f"Comptroller is ready at {_address(settings)}"
         if demo:
+            from comptroller.demo import demo_provider, demo_secrets, greeting
+
             upstreams = companions.enter_context(demo_provider(settings))
             os.environ["COMPTROLLER_UPSTREAMS_FILE"] = str(upstreams)
             ready_text = greeting(settings, demo_secrets(settings))
@@ -67,6 +84,8 @@ def serve(plane: Plane, *, demo: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def init(email: str, slug: str, name: str, currency: str, *, as_json: bool) -> None:
     """Set up the database with an operator, a first organization and its admin."""
+    from comptroller.founding import found
+
     settings = _settings()
     try:
         founded = asyncio.run(found(settings, email=email, slug=slug, name=name, currency=currency))
@@ -89,7 +108,7 @@ def init(email: str, slug: str, name: str, currency: str, *, as_json: bool) -> N
 @click.option("--output", type=click.Path(path_type=Path), help="File to write; else printed.")
 def export_schema(output: Path | None) -> None:
     """Print the GraphQL schema."""
-    from controlplane.api.schema import sdl  # noqa: PLC0415 - takes a second to build
+    from controlplane.api.schema import sdl
 
     _write(sdl(), output)
 
@@ -99,9 +118,6 @@ def export_schema(output: Path | None) -> None:
 def export_settings(output: Path | None) -> None:
     """Print the reference page of all settings."""
     _write(settings_page(), output)
-
-
-main.add_command(simulate_provider)
 
 
 def _write(text: str, output: Path | None) -> None:

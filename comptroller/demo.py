@@ -37,7 +37,7 @@ def demo_secrets(settings: Settings) -> Demo:
 def demo_provider(settings: Settings) -> Iterator[Path]:
     """Run the simulated provider in a process of its own; gives the upstreams file for it."""
     command = [sys.executable, "-m", "comptroller.cli", "simulate-provider", "--port", "0"]
-    pace = ["--pace", "50", "--json"]
+    pace = ["--pace", "200", "--json"]
     process = subprocess.Popen([*command, *pace], stdout=subprocess.PIPE)  # noqa: S603
     try:
         assert process.stdout is not None

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
-from controlplane.db import sqlite_url
 from controlplane.settings import (
     ControlSettings,
     SettingsError,
     read_settings,
     setting,
+    sqlite_url,
     whole_number,
 )
 from proxy.settings import ProxySettings

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 from sqlalchemy import MetaData, event
@@ -101,11 +100,6 @@ def async_url(url: str) -> str:
     if driver is None:
         raise ValueError(f"{parsed.drivername} is not supported; use sqlite or postgresql")
     return parsed.set(drivername=driver).render_as_string(hide_password=False)
-
-
-def sqlite_url(path: Path) -> str:
-    """Make the address of a database file."""
-    return f"sqlite:///{path}"
 
 
 def _configure_sqlite(engine: AsyncEngine, begin: str) -> None:

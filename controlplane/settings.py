@@ -63,6 +63,11 @@ def _value(each: Field[Any], environment: Mapping[str, str]) -> Any:
         raise SettingsError(f"{variable}={text!r}: {error}") from error
 
 
+def sqlite_url(path: Path) -> str:
+    """Make the address of a database file."""
+    return f"sqlite:///{path}"
+
+
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
     """Settings of the control plane and of the data both planes share."""

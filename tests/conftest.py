@@ -16,9 +16,10 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from controlplane.clock import ManualClock
-from controlplane.db import Database, sqlite_url
+from controlplane.db import Database
 from controlplane.migrations import upgrade
 from controlplane.migrations.tables import METADATA
+from controlplane.settings import sqlite_url
 from tests.installation import installation, provider, shared_provider, stack
 
 __all__ = ["installation", "provider", "shared_provider", "stack"]

@@ -14,7 +14,7 @@ import pytest
 from controlplane.authz import SYSTEM
 from controlplane.clock import ManualClock
 from controlplane.context import Installation, unit_of_work
-from controlplane.db import Database, sqlite_url
+from controlplane.db import Database
 from controlplane.events import Events, OrganizationChanged
 from controlplane.ids import IdSource
 from controlplane.keys.service import NewKey, create_key, revoke_key
@@ -23,7 +23,7 @@ from controlplane.ledger.records import DecisionRecord, LedgerEntry
 from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import upsert_budget
 from controlplane.limits.subjects import Scope
-from controlplane.settings import ControlSettings
+from controlplane.settings import ControlSettings, sqlite_url
 from controlplane.tenancy.service import create_organization
 from core_rs import Admission, Engine
 from proxy.errors import Problem

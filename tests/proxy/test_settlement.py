@@ -78,6 +78,7 @@ class Bench:
             provider="openai",
             vocabulary="o200k_base",
             all_tokens_visible=True,
+            on_disconnect="cancel",
             abort_tail_tokens=0,
         )
         vars(deployment).update(facts)
@@ -266,6 +267,16 @@ def test_a_usage_from_the_middle_of_a_stream_does_not_hide_what_came_after_it(be
     record = bench.record
     assert (record.usage_source, record.output_tokens) == ("own_count", 5)
     assert record.charge_nanos == bench.state()["used"]
+
+
+def test_a_broken_stream_of_a_provider_that_goes_on_generating_costs_what_was_held(
+    bench: Bench,
+) -> None:
+    with pytest.raises(BreakOff):
+        _break_off(bench.reserve(on_disconnect="drain"), _frame("one two"))
+    record = bench.record
+    assert (record.usage_source, record.charge_nanos) == ("held", record.held_nanos)
+    assert bench.state()["used"] == record.charge_nanos > 0
 
 
 def test_a_usage_that_came_with_the_end_of_a_stream_counts_although_the_client_left(

@@ -14,6 +14,7 @@ import pytest
 from comptroller.simulator.running import RunningSimulator
 from proxy.client import Client, ClientGone
 from proxy.settings import ProxySettings
+from proxy.timeouts import Timeouts
 from tests.proxy.raw_http import JSON, head
 from tests.proxy.untouched import wait_until
 from tests.stack import Stack, running_stack
@@ -95,7 +96,7 @@ async def test_the_last_part_of_an_answer_waits_for_no_reader_either() -> None:
         await asyncio.Event().wait()
 
     scope: Any = {"headers": []}
-    client = Client(scope, receive, never_taken, ProxySettings(slow_reader_timeout_s=1))
+    client = Client(scope, receive, never_taken, ProxySettings(slow_reader_timeout_s=1), Timeouts())
     client.on_gone = lambda: left.append(True)
     await client.end(b"data: [DONE]\n\n")
     assert client.is_gone
