@@ -10,8 +10,8 @@ from benchmarks.load import Load, Result
 from benchmarks.processes import send_and_measure
 from benchmarks.table import Row, median_of, percentile, ratio_of
 
-ROUNDS = 5
-REQUESTS = 10_000
+ROUNDS = 3
+REQUESTS = 8_000
 CONNECTIONS = 32
 BODY = json.dumps(
     {

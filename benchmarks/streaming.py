@@ -11,7 +11,7 @@ from benchmarks.processes import send, send_and_measure
 from benchmarks.provider import CHUNKS
 from benchmarks.table import Row, median_of, percentile, ratio_of
 
-ROUNDS = 5
+ROUNDS = 3
 STREAMS_AT_ONCE = 64
 STREAMS = 128
 FIRST_BYTES = 40

@@ -72,9 +72,7 @@ class Origin:
         `path` comes after the base URL's own path. Raises ValueError if a part could be read as
         more than it is, or if a header is given that the pool writes itself.
         """
-        if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(path):
-            raise ValueError("method or path is not a valid request line")
-        lines = [method, b" ", self.prefix, path, b" HTTP/1.1\r\nhost: ", self.host_header]
+        lines = [_request_line(method, self.prefix, path), self.host_header]
         for name, value in headers:
             lines.append(_field_start(name))
             lines.append(value)
@@ -84,6 +82,13 @@ class Origin:
         head = b"".join(lines)
         _check_lines(head, 3 + len(headers) + (body_bytes > 0 or method in _BODY_METHODS))
         return head
+
+
+@lru_cache(maxsize=_NAMES_CACHED_MAX)
+def _request_line(method: bytes, prefix: bytes, path: bytes) -> bytes:
+    if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(path):
+        raise ValueError("method or path is not a valid request line")
+    return b"".join((method, b" ", prefix, path, b" HTTP/1.1\r\nhost: "))
 
 
 @lru_cache(maxsize=_NAMES_CACHED_MAX)

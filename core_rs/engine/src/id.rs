@@ -13,6 +13,8 @@ pub struct Id {
     low: u64,
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 impl Id {
     /// The nil UUID, which no object has: it stands for "none" where memory counts.
     pub(crate) const NIL: Self = Self { high: 0, low: 0 };
@@ -52,17 +54,20 @@ impl From<u128> for Id {
 }
 
 impl Display for Id {
+    /// Write the hyphenated form; by hand, since each decision writes a dozen of them.
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let Self { high, low } = self;
-        write!(
-            formatter,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            high >> 32,
-            (high >> 16) & 0xffff,
-            high & 0xffff,
-            low >> 48,
-            low & 0xffff_ffff_ffff
-        )
+        let digits = (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes();
+        let mut text = [b'-'; 36];
+        let mut places = (0..36_usize).filter(|at| !matches!(at, 8 | 13 | 18 | 23));
+        for byte in digits {
+            for nibble in [byte >> 4, byte & 0xf] {
+                let to = places.next().and_then(|at| text.get_mut(at));
+                if let (Some(to), Some(digit)) = (to, HEX.get(usize::from(nibble))) {
+                    *to = *digit;
+                }
+            }
+        }
+        formatter.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

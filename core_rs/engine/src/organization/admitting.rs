@@ -12,6 +12,9 @@ use crate::policy::{NAME_BYTES_MAX, OrganizationState};
 use crate::reservation::{Amounts, Facts, Path, Reservation};
 use crate::time::Now;
 
+/// A path has 8 to 20 limits as a rule; growing a list up to that costs a tenth of an admission.
+const SEEN_USUAL: usize = 20;
+
 /// What all limits of a path say to one request.
 #[derive(Default)]
 struct Review<'a> {
@@ -171,7 +174,10 @@ impl Organization {
     }
 
     fn review(&self, places: Places, facts: &Facts, ask: Amounts, now: Now) -> Result<Review<'_>> {
-        let mut review = Review::default();
+        let mut review = Review {
+            seen: Vec::with_capacity(SEEN_USUAL),
+            ..Review::default()
+        };
         for state in places.iter().filter_map(|at| self.scopes.get(at)) {
             for (limit, counter) in state.limits_of(facts) {
                 review.ask(limit, counter, ask.of(limit.resource), now)?;

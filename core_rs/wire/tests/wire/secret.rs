@@ -8,9 +8,11 @@ fn hex(bytes: &[u8]) -> String {
 fn the_checksum_is_the_crc_32_in_base62() {
     // The check value of CRC-32/ISO-HDLC.
     let digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let value = secret_checksum("123456789").chars().fold(0_u64, |sum, digit| {
-        sum * 62 + u64::try_from(digits.find(digit).unwrap()).unwrap()
-    });
+    let value = secret_checksum("123456789")
+        .chars()
+        .fold(0_u64, |sum, digit| {
+            sum * 62 + u64::try_from(digits.find(digit).unwrap()).unwrap()
+        });
     assert_eq!(value, 0xCBF4_3926);
     assert_eq!(secret_checksum(""), "0".repeat(CHECK_DIGITS));
 }
