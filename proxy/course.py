@@ -26,8 +26,7 @@ from proxy.wire.openai_chat import ChatRequest
 IDS_CACHED_MAX: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True, gc=False):
     """What a request is booked at, in nano units and tokens, and how that is known."""
 
     cost_nanos: int

@@ -7,7 +7,6 @@ as it came, with single values spliced.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -43,8 +42,7 @@ STREAM_OPTIONS = frozenset({"include_obfuscation", "include_usage"})
 Span = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     """A chat request as far as it decides about money."""
 
     body: bytes
