@@ -31,7 +31,7 @@ from controlplane.routes import ControlPlane
 from core_rs import Engine, PriceSheet
 from proxy.errors import Problem
 from proxy.routes import Proxy
-from proxy.routing import UpstreamEntry, UpstreamsFile, make_catalogue, read_upstreams
+from proxy.routing import Catalogue, UpstreamEntry, UpstreamsFile, make_catalogue, read_upstreams
 from proxy.upstream import UpstreamPool, UpstreamSettings
 
 Plane = Literal["all", "proxy", "control"]
@@ -63,11 +63,9 @@ class Comptroller:
         self._stopping: asyncio.Task[None] | None = None
         self._plane = plane
         pepper = load_or_create_pepper(settings.control.data_dir)
-        upstreams = _read_file(settings)
-        sheet = PriceSheet(compile_sheet(_overrides(upstreams)).json)
         self.proxy = Proxy(
             engine=self.engine,
-            catalogue=make_catalogue(upstreams, sheet, _make_pool, environment),
+            catalogue=read_catalogue(settings, environment),
             recorder=self.recorder,
             database=self.database,
             events=self.events,
@@ -230,6 +228,17 @@ def _answer_http_error(_request: object, error: HTTPException) -> Response[bytes
     )
 
 
+def read_catalogue(settings: Settings, environment: Mapping[str, str]) -> Catalogue:
+    """Read the upstreams file, and connect its models to their prices and connection pools.
+
+    Raises `OSError`, `ValueError` or `InvalidInput` for a file, an address, a credential or a
+    price that cannot be used.
+    """
+    file = _read_file(settings)
+    sheet = PriceSheet(compile_sheet(_overrides(file)).json)
+    return make_catalogue(file, sheet, _make_pool, environment)
+
+
 def _read_file(settings: Settings) -> UpstreamsFile:
     path = settings.proxy.upstreams_file
     return UpstreamsFile([]) if path is None else read_upstreams(path.read_bytes())
@@ -249,5 +258,9 @@ def _overrides(file: UpstreamsFile) -> list[PriceOverride]:
 
 
 def _make_pool(upstream: UpstreamEntry) -> UpstreamPool:
-    settings = UpstreamSettings(private_allowed=tuple(upstream.private_addresses))
+    settings = UpstreamSettings(
+        private_allowed=tuple(upstream.private_addresses),
+        connect_timeout_s=upstream.connect_timeout_s,
+        read_idle_timeout_s=upstream.silence_timeout_s,
+    )
     return UpstreamPool(upstream.base_url, settings=settings)

@@ -72,6 +72,8 @@ def serve(plane: str, *, demo: bool) -> None:
             upstreams = companions.enter_context(demo_provider(settings))
             os.environ["COMPTROLLER_UPSTREAMS_FILE"] = str(upstreams)
             ready_text = greeting(settings, demo_secrets(settings))
+        else:
+            _check_upstreams(settings)
         companions.enter_context(_telling_when_ready(settings, ready_text))
         serve_application(settings.server)
 
@@ -132,6 +134,23 @@ def _settings() -> Settings:
         return Settings.from_environment(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _check_upstreams(settings: Settings) -> None:
+    """Build what each worker will build, so that a mistake is told once and in words."""
+    from comptroller.app import read_catalogue
+
+    try:
+        read_catalogue(settings, os.environ)
+    except UserFault as fault:
+        raise _unusable(settings, f"{'.'.join(fault.field)}: {fault.message}") from fault
+    except (OSError, ValueError) as error:
+        raise _unusable(settings, str(error)) from error
+
+
+def _unusable(settings: Settings, why: str) -> click.ClickException:
+    path = settings.proxy.upstreams_file
+    return click.ClickException(f"COMPTROLLER_UPSTREAMS_FILE={path} cannot be used: {why}")
 
 
 def _address(settings: Settings) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +19,9 @@ MODELS_MAX = 10_000
 
 class UpstreamsError(ValueError):
     """The upstreams file cannot be used; the message says where."""
+
+
+TimeoutS = Annotated[float, msgspec.Meta(gt=0, le=3_600)]
 
 
 class ModelPriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +58,9 @@ class UpstreamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `base_url` ends where `/chat/completions` begins, usually in `/v1`. `key` is `env:NAME`.
     `provider` names the price catalogue's provider; `private_addresses` lists hosts or networks
-    that may be contacted although they are not public.
+    that may be contacted although they are not public. `connect_timeout_s` bounds a new
+    connection, `silence_timeout_s` a pause within an answer: models that think in silence take
+    minutes.
     """
 
     name: str
@@ -64,6 +69,8 @@ class UpstreamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[ModelEntry]
     key: str | None = None
     private_addresses: list[str] = []
+    connect_timeout_s: TimeoutS = 5.0
+    silence_timeout_s: TimeoutS = 300.0
 
 
 class UpstreamsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import openai
 import pytest
 
+from comptroller.demo import simulated_upstreams
 from comptroller.simulator.faults import Fault
 from comptroller.simulator.running import RunningSimulator, simulator_in_thread
 from comptroller.simulator.settings import SimulatorSettings
@@ -42,9 +43,13 @@ def impatient(
     """An installation that waits a second for a head, and less for the rest of an answer."""
     folder = tmp_path_factory.mktemp("impatient")
     limits = {"head_timeout_s": 1, "answer_bytes_max": ANSWER_BYTES_MAX}
-    with running_stack(folder, bad_provider, organization=False, **limits) as running:
-        upstream = pool(running)
-        upstream._settings = replace(upstream._settings, read_idle_timeout_s=0.5)
+    described = simulated_upstreams(bad_provider.base_url)
+    described["upstreams"][0]["silence_timeout_s"] = 0.5
+    path = folder / "own-upstreams.json"
+    path.write_text(json.dumps(described))
+    with running_stack(
+        folder, bad_provider, organization=False, upstreams_file=path, **limits
+    ) as running:
         yield running
 
 

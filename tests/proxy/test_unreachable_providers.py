@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from dataclasses import replace
 
 import openai
 import pytest
@@ -50,9 +49,6 @@ def unreached(
     path.write_text(json.dumps(described))
     with running_stack(folder, shared_provider, organization=False, upstreams_file=path) as running:
         pool(running, "unknown")._book._resolve = _knows_nobody
-        for name in ("silent", "refused"):
-            upstream = pool(running, name)
-            upstream._settings = replace(upstream._settings, connect_timeout_s=CONNECT_TIMEOUT_S)
         yield running
 
 
@@ -63,6 +59,7 @@ def _upstream(name: str, base_url: str, private_addresses: list[str]) -> dict[st
         "provider": name,
         "base_url": base_url,
         "private_addresses": private_addresses,
+        "connect_timeout_s": CONNECT_TIMEOUT_S,
         "models": [model],
     }
 
