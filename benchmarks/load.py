@@ -28,9 +28,11 @@ class Load(msgspec.Struct, kw_only=True):
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """What came of it. Times in microseconds, from the request to the answer's first and last
-    byte of content; each list is sorted.
-    """  # noqa: D205 - one sentence
+    """What came of it.
+
+    Times in microseconds, from the request to the answer's first and last byte of content; each
+    list is sorted.
+    """
 
     requests: int
     wall_s: float

@@ -39,7 +39,7 @@ def median_of(rounds: Sequence[float]) -> float:
 
 
 def ratio_of(ours: Sequence[float], floors: Sequence[float]) -> str:
-    """Compare round by round, so that a slow moment of the machine hits both; median, spread."""
+    """Compare round by round, so that a slow moment of the machine hits both; the median."""
     ratios = sorted(one / floor for one, floor in zip(ours, floors, strict=True))
     return f"{statistics.median(ratios):.2f}"
 
