@@ -26,4 +26,5 @@ class AccessToken(Row):
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     last_four: Mapped[str] = mapped_column(String(4))
     expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
     created_at: Mapped[datetime]

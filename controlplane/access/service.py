@@ -62,7 +62,7 @@ async def create_access_token(
 async def caller_of(
     session: AsyncSession, secret: str, pepper: bytes, now: datetime
 ) -> Caller | None:
-    """Find whom a token stands for; None when malformed, unknown or expired."""
+    """Find whom a token stands for; None when malformed, unknown, expired or revoked."""
     if kind_of(secret) is not SecretKind.ACCESS_TOKEN:
         return None
     query = (
@@ -75,7 +75,8 @@ async def caller_of(
     if found is None:
         return None
     token, operator, member = found
-    if token.expires_at is not None and token.expires_at <= now:
+    is_over = token.expires_at is not None and token.expires_at <= now
+    if is_over or token.revoked_at is not None:
         return None
     return Caller(token.user_id, operator=operator, membership=_membership_of(member))
 

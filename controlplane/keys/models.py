@@ -35,11 +35,13 @@ class VirtualKey(Versioned, TenantRow):
         Index(None, "organization_id", "member_id"),
         same_organization("team_id", "teams"),
         same_organization("member_id", "members"),
+        same_organization("cost_center_id", "cost_centers"),
     )
 
     name: Mapped[str] = mapped_column(String(KEY_NAME_LENGTH_MAX))
     team_id: Mapped[UUID | None]
     member_id: Mapped[UUID | None]
+    cost_center_id: Mapped[UUID | None]
     state: Mapped[KeyState] = mapped_column(choice(KeyState))
     expires_at: Mapped[datetime | None]
     prefix: Mapped[str] = mapped_column(String(20))

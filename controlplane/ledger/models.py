@@ -26,7 +26,10 @@ class DecisionRow(Row):
 
     __tablename__ = "decision_records"
     # Pages of requests are read by organization, newest first (either database reads it backwards).
-    __table_args__ = (Index("ix_decision_records_page", "organization_id", "admitted_at_ns", "id"),)
+    __table_args__ = (
+        Index("ix_decision_records_page", "organization_id", "admitted_at_ns", "id"),
+        Index("ix_decision_records_key", "organization_id", "key_id", "admitted_at_ns"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
 
@@ -34,6 +37,7 @@ class DecisionRow(Row):
     team_id: Mapped[UUID | None]
     member_id: Mapped[UUID | None]
     key_id: Mapped[UUID]
+    cost_center_id: Mapped[UUID | None]
     end_user: Mapped[str | None]
     agent: Mapped[str | None]
     session: Mapped[str | None]

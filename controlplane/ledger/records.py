@@ -39,6 +39,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     key_id: UUID
     team_id: UUID | None = None
     member_id: UUID | None = None
+    cost_center_id: UUID | None = None
     end_user: str | None = None
     agent: str | None = None
     session: str | None = None

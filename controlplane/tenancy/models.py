@@ -1,4 +1,4 @@
-"""The tables of organizations, teams, users and members."""
+"""The tables of organizations, cost centers, teams, users and members."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from controlplane.scope import TenantRow
 
 NAME_LENGTH_MAX = 200
 SLUG_LENGTH_MAX = 63
+COST_CENTER_CODE_LENGTH_MAX = 60
 # RFC 5321 § 4.5.3.1.3: a path is at most 256 octets including its angle brackets.
 EMAIL_LENGTH_MAX = 254
 # The longest name in the IANA database has 32 characters.
@@ -57,6 +58,21 @@ class User(Row):
     created_at: Mapped[datetime]
 
 
+class CostCenter(Versioned, TenantRow):
+    """Where finance books spending; archived ones keep what was booked on them."""
+
+    __tablename__ = "cost_centers"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "id"),
+        UniqueConstraint("organization_id", "code"),
+    )
+
+    code: Mapped[str] = mapped_column(String(COST_CENTER_CODE_LENGTH_MAX))
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX))
+    created_at: Mapped[datetime]
+    archived_at: Mapped[datetime | None]
+
+
 class Team(Versioned, TenantRow):
     """A group of members and keys with limits of its own."""
 
@@ -64,10 +80,12 @@ class Team(Versioned, TenantRow):
     __table_args__ = (
         UniqueConstraint("organization_id", "id"),
         UniqueConstraint("organization_id", "slug"),
+        same_organization("cost_center_id", "cost_centers"),
     )
 
     slug: Mapped[str] = mapped_column(String(SLUG_LENGTH_MAX))
     name: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX))
+    cost_center_id: Mapped[UUID | None]
     created_at: Mapped[datetime]
 
 
@@ -80,10 +98,12 @@ class Member(Versioned, TenantRow):
         UniqueConstraint("organization_id", "user_id"),
         Index(None, "organization_id", "team_id"),
         same_organization("team_id", "teams"),
+        same_organization("cost_center_id", "cost_centers"),
     )
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
     team_id: Mapped[UUID | None]
+    cost_center_id: Mapped[UUID | None]
     role: Mapped[Role] = mapped_column(choice(Role))
     created_at: Mapped[datetime]
 
