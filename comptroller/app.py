@@ -109,11 +109,12 @@ class Comptroller:
     async def stop(self) -> None:
         """Finish what is written, close what is open."""
         await self._begin_to_stop()
-        await self.control.stop()
         await self.recorder.stop()
         await self.database.aclose()
 
     async def _end_requests(self) -> None:
+        # Sockets and event streams never end by themselves, and the server waits for them.
+        await self.control.stop()
         await self.proxy.stop()
         # The server may be killed while it waits for connections: nothing must be lost then.
         await self.recorder.flush()

@@ -96,6 +96,7 @@ class FanOut:
         self._schema = schema
         self._backend = backend
         self._sources: dict[Hashable, Source] = {}
+        self._is_stopping = False
 
     @property
     def sources_count(self) -> int:
@@ -107,13 +108,13 @@ class FanOut:
     ) -> Listener:
         """Begin to listen; the subscription is executed only if nobody listens to it yet.
 
-        Raises `RequestError` (503) when too many subscriptions run.
+        Raises `RequestError` (503) when too many subscriptions run, or none may begin any more.
         """
         key = sharing_key(operation, caller)
         source = self._sources.get(key)
         if source is None:
-            if len(self._sources) >= SOURCES_MAX:
-                raise RequestError(503, "Too many subscriptions run here; try again later.")
+            if self._is_stopping or len(self._sources) >= SOURCES_MAX:
+                raise RequestError(503, "No more subscriptions begin here; try again later.")
             source = self._sources[key] = _new_source(operation)
             context = Context(self._backend, caller, request_id, operation.charge)
             running = self._run(key, source, operation, context)
@@ -133,7 +134,8 @@ class FanOut:
                 source.task.cancel()
 
     async def stop(self) -> None:
-        """End all subscriptions."""
+        """End all subscriptions, and begin no more."""
+        self._is_stopping = True
         sources, self._sources = list(self._sources.values()), {}
         tasks = [source.task for source in sources if source.task is not None]
         for task in tasks:
