@@ -78,7 +78,9 @@ async def caller_of(
     is_over = token.expires_at is not None and token.expires_at <= now
     if is_over or token.revoked_at is not None:
         return None
-    return Caller(token.user_id, operator=operator, membership=_membership_of(member))
+    return Caller(
+        token.user_id, operator=operator, membership=_membership_of(member), token_id=token.id
+    )
 
 
 async def user_by_id(session: AsyncSession, user_id: UUID) -> User:
