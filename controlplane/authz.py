@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from uuid import UUID
 
@@ -96,12 +96,13 @@ class Caller:
     """Who asks: a member of an organization, the installation's operator, or the system itself.
 
     `user_id` is None for the system alone, which seeds and migrates and may do everything.
+    `token_id` names the access token it came by, if any; whoever asks is the same with another.
     """
 
     user_id: UUID | None
     operator: bool = False
     membership: Membership | None = None
-    token_id: UUID | None = None
+    token_id: UUID | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> str:
@@ -122,14 +123,6 @@ class Caller:
 
 
 SYSTEM = Caller(user_id=None)
-
-
-def sight(caller: Caller) -> tuple[object, ...]:
-    """Name all that a caller's answers depend on."""
-    m = caller.membership
-    if m is None:
-        return (caller.user_id is None, caller.operator)
-    return (caller.operator, m.organization_id, m.role, m.team_id, m.member_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +149,31 @@ def may(caller: Caller, action: Action, target: Target) -> bool:
         return True
     is_own_team = target.team_id is not None and target.team_id == membership.team_id
     return reach is Reach.TEAM and is_own_team
+
+
+def sight(caller: Caller) -> Hashable:
+    """Name what a caller may see and do: `may` answers alike for all callers of equal sight.
+
+    So do `Caller.reach` and `scope.within_reach`, for every action and target. What depends on the
+    person itself (the viewer, idempotency keys) is not covered.
+    """
+    if caller.user_id is None:
+        return ("system",)
+    if caller.operator:
+        return ("operator",)
+    membership = caller.membership
+    if membership is None:
+        return ("nobody",)
+    place = ("organization", membership.organization_id, membership.role)
+    if _reaches_all_or_nothing(membership.role):
+        return place
+    return (*place, membership.team_id, membership.member_id)
+
+
+def _reaches_all_or_nothing(role: Role) -> bool:
+    """Tell whether team and person make no difference: no grant of the role is about them."""
+    reaches = {reach for (granted, _), reach in GRANTS.items() if granted is role}
+    return reaches <= {Reach.NONE, Reach.ORGANIZATION}
 
 
 def require(caller: Caller, action: Action, target: Target, noun: str) -> None:
