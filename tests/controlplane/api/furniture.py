@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from controlplane.api.nodes import NodeKind, global_id, parse_global_id
+from controlplane.clock import nanoseconds
 from controlplane.ledger.models import DecisionRow, LedgerEntryRow
 from controlplane.ledger.records import invoice_period
 from controlplane.limits.state import LimitState
@@ -107,6 +109,39 @@ def _as(kind: NodeKind, organization_id: UUID, other: str) -> str:
     return global_id(kind, organization_id, uuid_of(other))
 
 
+def request_row(slug: str, at: datetime, **facts: Any) -> DecisionRow:
+    """Make the record of an allowed request whose every text begins with `slug`."""
+    at_ns = nanoseconds(at) - 1
+    values: dict[str, Any] = {
+        "id": uuid4(),
+        **dict.fromkeys(COUNTS, 3),
+        **dict.fromkeys(("held_nanos", "cost_nanos", "charge_nanos", "latency_ns"), 0),
+        "usage_source": "provider",
+        "route": "/v1/chat/completions",
+        "tags": {f"{slug}-tag": slug},
+        "feature": f"{slug}-feature",
+        "agent": f"{slug}-agent",
+        "end_user": f"{slug}-user",
+        "session": f"{slug}-session",
+        "environment": f"{slug}-environment",
+        "requested_model": f"{slug}-model",
+        "served_model": f"{slug}-model",
+        "provider": f"{slug}-provider",
+        "policy_version": slug,
+        "currency": "USD",
+        "invoice_period": invoice_period(at_ns),
+        "decision": "allowed",
+        "http_status": 200,
+        "admitted_at_ns": at_ns,
+        "finished_at_ns": at_ns,
+        "streamed": False,
+        "client_disconnected": False,
+        "engine_version": "1",
+        "seen": "{}",
+    }
+    return DecisionRow(**(values | facts))
+
+
 async def _request(api, org, slug: str, key_id: str) -> str:
     """Put a request on record with its ledger entry."""
     now_ns = api.plane.installation.clock.wall_ns()
@@ -118,34 +153,7 @@ async def _request(api, org, slug: str, key_id: str) -> str:
         "member_id": member_id(org.member),
     }
     figures = {"cost_nanos": 5_000_000, "charge_nanos": 5_000_000, "usage_source": "provider"}
-    decision = DecisionRow(
-        **path,
-        **figures,
-        **dict.fromkeys(COUNTS, 3),
-        route="/v1/chat/completions",
-        tags={f"{slug}-tag": slug},
-        feature=f"{slug}-feature",
-        agent=f"{slug}-agent",
-        end_user=f"{slug}-user",
-        session=f"{slug}-session",
-        environment=f"{slug}-environment",
-        requested_model=f"{slug}-model",
-        served_model=f"{slug}-model",
-        provider=f"{slug}-provider",
-        policy_version=slug,
-        held_nanos=0,
-        currency="USD",
-        invoice_period=invoice_period(now_ns),
-        decision="allowed",
-        http_status=200,
-        admitted_at_ns=now_ns - 1,
-        finished_at_ns=now_ns - 1,
-        latency_ns=0,
-        streamed=False,
-        client_disconnected=False,
-        engine_version="1",
-        seen="{}",
-    )
+    decision = request_row(slug, api.plane.installation.now(), **path, **figures)
     entry = LedgerEntryRow(
         **path,
         **figures,
