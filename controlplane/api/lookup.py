@@ -23,8 +23,9 @@ from controlplane.policies.models import ModelRule
 from controlplane.scope import get_owned
 from controlplane.tenancy.graphql import member_of, team_of
 from controlplane.tenancy.queries import member_by_id, organization_by_id, team_by_id
+from controlplane.usage.filters import RequestFilter
 from controlplane.usage.graphql import request_of
-from controlplane.usage.queries import RequestFilter, page_of_requests
+from controlplane.usage.queries import page_of_requests
 
 # An object, to whom it belongs, and which action it takes to see it.
 Found = tuple[Node, Target]
@@ -35,9 +36,12 @@ async def find_node(info: Info, name: GlobalId) -> Node | None:
     """Find an object; None when there is none or the caller may not see it."""
     is_request = name.kind is NodeKind.REQUEST
     action = Action.REQUESTS_READ if is_request else Action.STRUCTURE_READ
+    find = _FINDERS.get(name.kind)
+    if find is None:
+        return None
     async with info.context.backend.database.read() as session:
         try:
-            found = await _FINDERS[name.kind](info, session, name)
+            found = await find(info, session, name)
         except NotFound:
             return None
     if found is None:

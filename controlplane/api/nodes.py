@@ -30,6 +30,7 @@ class NodeKind(StrEnum):
     TEAM_BREAKER = "t"
     MEMBER_BREAKER = "m"
     MODEL_RULE = "A"
+    COST_CENTER = "C"
     REQUEST = "Q"
 
 

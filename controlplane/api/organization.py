@@ -35,7 +35,7 @@ from controlplane.limits.graphql import (
     budget_of,
     rate_limit_of,
 )
-from controlplane.limits.models import Limit, LimitKind
+from controlplane.limits.models import Limit, LimitKind, ScopeKind
 from controlplane.limits.queries import (
     LimitPair,
     live_limits,
@@ -50,7 +50,27 @@ from controlplane.policies.queries import visible_rules
 from controlplane.tenancy import models
 from controlplane.tenancy.graphql import Member, Team, member_of, team_of
 from controlplane.tenancy.queries import visible_members, visible_teams
-from controlplane.usage.graphql import RequestFilterInput, RequestLog, TimeRange, requests_of
+from controlplane.usage.graphql import (
+    DuringOrEver,
+    OfRequests,
+    OfUsage,
+    RequestLog,
+    RequestName,
+    request_by_id,
+    requests_of,
+)
+from controlplane.usage.report.buckets import Bucket
+from controlplane.usage.report.graphql import (
+    TOP_DEFAULT,
+    Asked,
+    ByBucket,
+    ByDimensions,
+    OfTag,
+    Top,
+    UsageReport,
+    usage_of,
+)
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
 R = TypeVar("R", bound=Any)
 T = TypeVar("T")
@@ -142,13 +162,38 @@ class Organization(Node):
         info: Info,
         first: int = FIRST_DEFAULT,
         after: str | None = None,
-        range: TimeRange | None = None,  # noqa: A002
-        filter: RequestFilterInput | None = None,  # noqa: A002
+        range: DuringOrEver = None,  # noqa: A002
+        filter: OfRequests = None,  # noqa: A002
     ) -> Connection[RequestLog]:
         """List requests."""
         return await requests_of(
             info, self.row.id, first=first, after=after, between=range, wanted=filter
         )
+
+    @resolved("A request by its id; null when you may not see it.")
+    async def request(self, info: Info, request_id: RequestName) -> RequestLog | None:
+        """Find a request."""
+        return await request_by_id(info, self.row.id, request_id)
+
+    @resolved("What was spent, over time and by up to two dimensions.")
+    async def usage(
+        self,
+        info: Info,
+        range: During,  # noqa: A002
+        bucket: ByBucket = Bucket.DAY,
+        group_by: ByDimensions = [],  # noqa: B006
+        tag: OfTag = None,
+        filter: OfUsage = None,  # noqa: A002
+        top: Top = TOP_DEFAULT,
+    ) -> UsageReport:
+        """Report on requests."""
+        asked = Asked(range, bucket, group_by, tag, filter, top)
+        return await usage_of(info, self.row, asked)
+
+    @resolved("What the requests you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        return await spend_of(info, self.row.id, ScopeKind.ORGANIZATION, self.row.id, range)
 
     async def _pairs(
         self, info: Info, kind: LimitKind, first: int, after: str | None

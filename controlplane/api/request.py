@@ -16,9 +16,12 @@ from controlplane.authz import Caller
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
 from controlplane.events import Events
+from controlplane.keys.models import VirtualKey
 from controlplane.limits.state import LimitState, LimitStates
 from controlplane.scope import TenantRow, owned
-from controlplane.tenancy.models import Member, Team, User
+from controlplane.tenancy.models import CostCenter, Member, Team, User
+from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
+from controlplane.usage.totals import Totals
 
 R = TypeVar("R", bound=TenantRow)
 
@@ -46,12 +49,21 @@ class Context:
     teams: DataLoader[RowKey, Team | None] = field(init=False)
     members: DataLoader[RowKey, Member | None] = field(init=False)
     users: DataLoader[UUID, User | None] = field(init=False)
+    keys: DataLoader[RowKey, VirtualKey | None] = field(init=False)
+    cost_centers: DataLoader[RowKey, CostCenter | None] = field(init=False)
+    spending: DataLoader[Spender, Totals] = field(init=False)
+    last_uses: DataLoader[RowKey, int | None] = field(init=False)
     _states: dict[UUID, Mapping[UUID, LimitState]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.teams = DataLoader(load_fn=_rows_loader(self.backend.database, Team))
         self.members = DataLoader(load_fn=_rows_loader(self.backend.database, Member))
         self.users = DataLoader(load_fn=_users_loader(self.backend.database))
+        self.keys = DataLoader(load_fn=_rows_loader(self.backend.database, VirtualKey))
+        self.cost_centers = DataLoader(load_fn=_rows_loader(self.backend.database, CostCenter))
+        clock = self.backend.installation.clock
+        self.spending = DataLoader(load_fn=spend_loader(self.backend.database, clock, self.caller))
+        self.last_uses = DataLoader(load_fn=last_use_loader(self.backend.database))
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[Work]:

@@ -13,12 +13,15 @@ from controlplane.api.fields import mutation, resolved
 from controlplane.api.nodes import GlobalId, Node, NodeKind, expect, expect_in, global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import BigInt
+from controlplane.clock import instant
 from controlplane.context import Work
 from controlplane.errors import InvalidInput
 from controlplane.keys import models, service
 from controlplane.keys.models import KeyState
 from controlplane.keys.queries import KeyFilter
+from controlplane.limits.models import ScopeKind
 from controlplane.tenancy.graphql import Member, Team, load_member, load_team
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
 
 class KeyStatus(StrEnum):
@@ -33,7 +36,7 @@ class KeyStatus(StrEnum):
 strawberry.enum(KeyStatus, name="KeyStatus", description="Whether a key works.")
 
 
-@strawberry.type(description="A label of a key.")
+@strawberry.type(description="A label of a key or a request.")
 class Tag:
     """A label of a key."""
 
@@ -41,7 +44,7 @@ class Tag:
     value: str = strawberry.field(description="What it says.")
 
 
-@strawberry.input(description="A label of a key.")
+@strawberry.input(description="A label of a key or a request.")
 class TagInput:
     """A label of a key."""
 
@@ -74,6 +77,18 @@ class VirtualKey(Node):
     async def team(self, info: Info) -> Team | None:
         """Load the team."""
         return await load_team(info, self.row.organization_id, self.row.team_id)
+
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.KEY, row.id, range)
+
+    @resolved("When it was used last, also if that was refused; null: never.")
+    async def last_used_at(self, info: Info) -> datetime | None:
+        """Tell when it was used last."""
+        at_ns = await info.context.last_uses.load((self.row.organization_id, self.row.id))
+        return None if at_ns is None else instant(at_ns)
 
 
 def key_of(row: models.VirtualKey, now: datetime) -> VirtualKey:

@@ -13,8 +13,10 @@ from controlplane.api.nodes import Node, NodeKind, expect, expect_in, global_id
 from controlplane.api.request import Info
 from controlplane.authz import Role
 from controlplane.context import Work
+from controlplane.limits.models import ScopeKind
 from controlplane.scope import not_found
 from controlplane.tenancy import models, service
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
 strawberry.enum(Role, name="Role", description="What a member is.")
 
@@ -36,6 +38,13 @@ class Team(Node):
     name: str = strawberry.field(description="Name for people.")
     created_at: datetime = strawberry.field(description="When it was created.")
     version: int = strawberry.field(description="Counts changes.")
+    row: strawberry.Private[models.Team]
+
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.TEAM, row.id, range)
 
 
 @strawberry.type(description="A user's place in an organization.")
@@ -61,6 +70,12 @@ class Member(Node):
         """Load the team."""
         return await load_team(info, self.row.organization_id, self.row.team_id)
 
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.MEMBER, row.id, range)
+
 
 def user_of(row: models.User) -> User:
     """Show a user."""
@@ -75,6 +90,7 @@ def team_of(row: models.Team) -> Team:
         name=row.name,
         created_at=row.created_at,
         version=row.version,
+        row=row,
     )
 
 

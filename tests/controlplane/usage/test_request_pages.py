@@ -11,13 +11,8 @@ from sqlalchemy import event
 from controlplane.db import Database
 from controlplane.errors import InvalidInput
 from controlplane.ledger.models import DecisionRow
-from controlplane.usage.queries import (
-    FILTER_VALUES_MAX,
-    PAGE_ROWS_MAX,
-    RequestFilter,
-    page_of_requests,
-    read_cursor,
-)
+from controlplane.usage.filters import FILTER_VALUES_MAX, RequestFilter
+from controlplane.usage.queries import PAGE_ROWS_MAX, page_of_requests, read_cursor
 
 START_NS = 1_773_480_413_000_000_000
 KEY, TEAM, MEMBER, REQUEST = uuid4(), uuid4(), uuid4(), uuid4()
