@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Uuid, literal, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Select, Uuid, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from controlplane.errors import InvalidInput
@@ -44,13 +44,37 @@ async def page_of_requests(
     """
     if not 1 <= first <= PAGE_ROWS_MAX:
         raise InvalidInput(f"A page has 1 to {PAGE_ROWS_MAX} requests.", field=["first"])
+    query = page_query(
+        organization_id,
+        first=first,
+        after=after,
+        starts_ns=starts_ns,
+        ends_ns=ends_ns,
+        filter=filter,
+    )
+    rows = (await session.scalars(query)).all()
+    items = tuple(rows[:first])
+    return RequestPage(items, len(rows) > first, cursor(items[-1]) if items else None)
+
+
+def page_query(
+    organization_id: UUID,
+    *,
+    first: int,
+    after: str | None = None,
+    starts_ns: int | None = None,
+    ends_ns: int | None = None,
+    filter: RequestFilter = ANY_REQUEST,  # noqa: A002 - the API calls it so
+) -> Select[DecisionRow]:
+    """Write the query of a page, which reads one request more to tell whether there are more.
+
+    Raises `InvalidInput` as `page_of_requests` does.
+    """
     query = select(DecisionRow).where(*conditions(organization_id, starts_ns, ends_ns, filter))
     if after is not None:
         query = query.where(_older_than(*read_cursor(after)))
     query = query.order_by(DecisionRow.admitted_at_ns.desc(), DecisionRow.id.desc())
-    rows = (await session.scalars(query.limit(first + 1))).all()
-    items = tuple(rows[:first])
-    return RequestPage(items, len(rows) > first, cursor(items[-1]) if items else None)
+    return query.limit(first + 1)
 
 
 def cursor(row: DecisionRow) -> str:
