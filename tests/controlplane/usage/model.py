@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -64,7 +65,7 @@ def rank(values: tuple[Any, ...], members: list[DecisionRow]) -> tuple[Any, ...]
 
 def points(rows: list[DecisionRow], edges_ns: list[int]) -> list[dict[str, int]]:
     found = []
-    for begin, end in zip(edges_ns, edges_ns[1:], strict=False):
+    for begin, end in pairwise(edges_ns):
         inside = [row for row in rows if begin <= row.admitted_at_ns < end]
         found.append(
             {
