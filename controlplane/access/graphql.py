@@ -9,7 +9,13 @@ import strawberry
 from sqlalchemy import Select
 
 from controlplane.access import models, own
-from controlplane.api.connections import Connection, connection_of, page_by_id
+from controlplane.access.queries import tokens_of_organization
+from controlplane.api.connections import (
+    Connection,
+    connection_of,
+    page_by_id,
+    page_of_children,
+)
 from controlplane.api.faults import UserError, attempt
 from controlplane.api.fields import mutation
 from controlplane.api.nodes import Node, NodeKind, expect, global_id
@@ -53,6 +59,23 @@ async def page_of_tokens(
         rows, has_next = await page_by_id(
             session, query, models.AccessToken.id, first=first, after=after
         )
+    return connection_of(rows, access_token_of, lambda row: row.id, has_next=has_next, after=after)
+
+
+async def page_of_member_tokens(
+    info: Info, organization_id: UUID, member_id: UUID, first: int, after: str | None
+) -> Connection[AccessToken]:
+    """Read a page of the tokens of a member; of all members of an answer in one query."""
+    rows, has_next = await page_of_children(
+        info,
+        ("Member.accessTokens", organization_id),
+        tokens_of_organization(organization_id),
+        models.AccessToken.id,
+        models.AccessToken.member_id,
+        member_id,
+        first=first,
+        after=after,
+    )
     return connection_of(rows, access_token_of, lambda row: row.id, has_next=has_next, after=after)
 
 

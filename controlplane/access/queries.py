@@ -31,6 +31,11 @@ def tokens_of_member(member_id: UUID) -> Select[AccessToken]:
     return select(AccessToken).where(AccessToken.member_id == member_id)
 
 
+def tokens_of_organization(organization_id: UUID) -> Select[AccessToken]:
+    """Select the tokens that stand for members of an organization."""
+    return select(AccessToken).where(AccessToken.organization_id == organization_id)
+
+
 def own_tokens(caller: Caller) -> Select[AccessToken]:
     """Select the tokens that stand for the caller as it is here: this member, or this operator."""
     if caller.membership is not None:

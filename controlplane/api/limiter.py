@@ -51,8 +51,14 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "nodes": "ids",
     }
 )
+_CONNECTION_FIELDS = frozenset({"nodes", "edges", "pageInfo", "__typename"})
+# What such a list has without being a page: a scope has three budgets at most.
+SHORT_LIST = 4
 # Fields that cost the database more than a look-up.
 _WEIGHTS: Mapping[str, int] = MappingProxyType({"usage": 100, "spend": 10})
+# Lists without `first`, and how many objects they are taken to have: a report may have 10,000
+# points, but an everyday one, ten teams by day over a month and a half, has 500.
+_REPEATED: Mapping[str, int] = MappingProxyType({"series": 10, "points": 50})
 
 Variables = Mapping[str, Any]
 NO_VARIABLES: Variables = MappingProxyType({})
@@ -166,7 +172,7 @@ class Scale:
     def _field(self, node: FieldNode) -> Size:
         inner = self.weigh(node.selection_set)
         name = node.name.value
-        times = self._page_size(node, _PAGED[name]) if name in _PAGED else 1
+        times = self._page_size(node, _PAGED[name]) if name in _PAGED else _REPEATED.get(name, 1)
         aliases = inner.aliases + (node.alias is not None)
         points = _WEIGHTS.get(name, 1) + times * inner.points
         return Size(inner.depth + 1, aliases, min(points, POINTS_MAX + 1))
@@ -187,7 +193,9 @@ class Scale:
             if argument.name.value == argument_name:
                 return self._size_of(argument.value)
         # `nodes` of a connection shows its edges again and has no argument of its own.
-        return FIRST_DEFAULT if argument_name == "first" else 1
+        if argument_name != "first":
+            return 1
+        return SHORT_LIST if _is_short_list(node) else FIRST_DEFAULT
 
     def _size_of(self, value: ValueNode) -> int:
         """Read a size within what is allowed; what cannot be read may be anything that is."""
@@ -200,6 +208,16 @@ class Scale:
         if isinstance(value, IntValueNode) and len(value.value) <= len(str(FIRST_MAX)):
             return _bounded(int(value.value), FIRST_MAX)
         return FIRST_MAX
+
+
+def _is_short_list(node: FieldNode) -> bool:
+    """Tell a list of objects from a page of them, on which no such field could be asked for.
+
+    The budgets of a team and the breakers of a key are few and have no `first`.
+    """
+    selections = () if node.selection_set is None else node.selection_set.selections
+    names = {each.name.value for each in selections if isinstance(each, FieldNode)}
+    return bool(names - _CONNECTION_FIELDS)
 
 
 def _bounded(value: object, unknown: int) -> int:

@@ -24,8 +24,9 @@ from controlplane.policies.graphql import model_rule_of
 from controlplane.policies.models import ModelRule
 from controlplane.scope import owned
 from controlplane.tenancy.graphql import cost_center_of, member_of, team_of
+from controlplane.usage.filters import RequestFilter
 from controlplane.usage.graphql import request_of
-from controlplane.usage.queries import RequestFilter, page_of_requests
+from controlplane.usage.queries import page_of_requests
 
 # An object, and whether the caller may see it.
 Found = tuple[Node, bool]

@@ -65,7 +65,27 @@ from controlplane.tenancy.queries import (
     visible_members,
     visible_teams,
 )
-from controlplane.usage.graphql import RequestFilterInput, RequestLog, TimeRange, requests_of
+from controlplane.usage.graphql import (
+    DuringOrEver,
+    OfRequests,
+    OfUsage,
+    RequestLog,
+    RequestName,
+    request_by_id,
+    requests_of,
+)
+from controlplane.usage.report.buckets import Bucket
+from controlplane.usage.report.graphql import (
+    TOP_DEFAULT,
+    Asked,
+    ByBucket,
+    ByDimensions,
+    OfTag,
+    Top,
+    UsageReport,
+    usage_of,
+)
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
 QUERY_LENGTH_MAX = 254
 
@@ -215,13 +235,38 @@ class Organization(Node):
         info: Info,
         first: int = FIRST_DEFAULT,
         after: str | None = None,
-        range: TimeRange | None = None,  # noqa: A002
-        filter: RequestFilterInput | None = None,  # noqa: A002
+        range: DuringOrEver = None,  # noqa: A002
+        filter: OfRequests = None,  # noqa: A002
     ) -> Connection[RequestLog]:
         """List requests."""
         return await requests_of(
             info, self.row.id, first=first, after=after, between=range, wanted=filter
         )
+
+    @resolved("A request by its id; null when you may not see it.")
+    async def request(self, info: Info, request_id: RequestName) -> RequestLog | None:
+        """Find a request."""
+        return await request_by_id(info, self.row.id, request_id)
+
+    @resolved("What was spent, over time and by up to two dimensions.")
+    async def usage(
+        self,
+        info: Info,
+        range: During,  # noqa: A002
+        bucket: ByBucket = Bucket.DAY,
+        group_by: ByDimensions = [],  # noqa: B006
+        tag: OfTag = None,
+        filter: OfUsage = None,  # noqa: A002
+        top: Top = TOP_DEFAULT,
+    ) -> UsageReport:
+        """Report on requests."""
+        asked = Asked(range, bucket, group_by, tag, filter, top)
+        return await usage_of(info, self.row, asked)
+
+    @resolved("What the requests you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        return await spend_of(info, self.row.id, ScopeKind.ORGANIZATION, self.row.id, range)
 
     async def _seen(self, info: Info, scope: ScopeInput) -> Scope | None:
         """Read a scope of this organization that the caller may see."""

@@ -25,6 +25,8 @@ from controlplane.limits.state import LimitState, LimitStates
 from controlplane.live.feed import LiveFeed
 from controlplane.policies.models import ModelRule
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
+from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
+from controlplane.usage.totals import Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Context:
     pairs: DataLoader[PairKey, LimitPair] = field(init=False)
     settled: DataLoader[CountedKey, LimitState | None] = field(init=False)
     rules: DataLoader[ScopeKey, ModelRule | None] = field(init=False)
+    spending: DataLoader[Spender, Totals] = field(init=False)
+    last_uses: DataLoader[RowKey, int | None] = field(init=False)
     children: dict[Hashable, DataLoader[UUID, list[Any]]] = field(default_factory=dict)
     _states: dict[UUID, Mapping[UUID, LimitState]] = field(default_factory=dict)
 
@@ -69,7 +73,7 @@ class Context:
 
     def renew(self) -> None:
         """Forget what was read: each event of a subscription shows things as they are then."""
-        database = self.backend.database
+        database, clock = self.backend.database, self.backend.installation.clock
         self._states.clear()
         self.children.clear()
         self.organizations = loaders.organizations(database)
@@ -82,8 +86,10 @@ class Context:
         self.limits = loaders.rows(database, Limit)
         self.budgets = loaders.budgets(database)
         self.pairs = loaders.pairs(database)
-        self.settled = loaders.settled(database, self.backend.installation.clock.wall_ns)
+        self.settled = loaders.settled(database, clock.wall_ns)
         self.rules = loaders.rules(database)
+        self.spending = DataLoader(load_fn=spend_loader(database, clock, self.caller))
+        self.last_uses = DataLoader(load_fn=last_use_loader(database))
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[Work]:

@@ -24,6 +24,7 @@ from controlplane.api.fields import resolved
 from controlplane.api.nodes import Node, NodeKind, expect, expect_in, global_id
 from controlplane.api.request import Info
 from controlplane.breakers.graphql import Breaker, visible_breakers
+from controlplane.clock import instant
 from controlplane.keys import models
 from controlplane.keys.models import KeyState
 from controlplane.keys.queries import KeyFilter, matching, visible_keys
@@ -43,6 +44,7 @@ from controlplane.tenancy.graphql import (
     load_team,
     user_of,
 )
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
 
 class KeyStatus(StrEnum):
@@ -57,7 +59,7 @@ class KeyStatus(StrEnum):
 strawberry.enum(KeyStatus, name="KeyStatus", description="Whether a key works.")
 
 
-@strawberry.type(description="A label of a key.")
+@strawberry.type(description="A label of a key or a request.")
 class Tag:
     """A label of a key."""
 
@@ -65,7 +67,7 @@ class Tag:
     value: str = strawberry.field(description="What it says.")
 
 
-@strawberry.input(description="A label of a key.")
+@strawberry.input(description="A label of a key or a request.")
 class TagInput:
     """A label of a key."""
 
@@ -164,6 +166,18 @@ class VirtualKey(Node):
         return await visible_breakers(
             info, row.organization_id, team_id=row.team_id, member_id=row.member_id
         )
+
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.KEY, row.id, range)
+
+    @resolved("When it was used last, also if that was refused; null: never.")
+    async def last_used_at(self, info: Info) -> datetime | None:
+        """Tell when it was used last."""
+        at_ns = await info.context.last_uses.load((self.row.organization_id, self.row.id))
+        return None if at_ns is None else instant(at_ns)
 
     @property
     def _scope(self) -> Scope:

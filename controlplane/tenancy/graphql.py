@@ -8,8 +8,8 @@ from uuid import UUID
 
 import strawberry
 
-from controlplane.access.graphql import AccessToken, page_of_tokens
-from controlplane.access.queries import may_manage_those_of, tokens_of_member
+from controlplane.access.graphql import AccessToken, page_of_member_tokens
+from controlplane.access.queries import may_manage_those_of
 from controlplane.api.connections import (
     FIRST_DEFAULT,
     Connection,
@@ -28,6 +28,7 @@ from controlplane.policies.graphql import ModelRule, load_model_rule
 from controlplane.scope import not_found
 from controlplane.tenancy import models
 from controlplane.tenancy.queries import visible_members, visible_teams
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
 if TYPE_CHECKING:
     from controlplane.api.organization import Organization
@@ -141,6 +142,12 @@ class Team(Node):
         scope = Scope(ScopeKind.TEAM, self.row.id)
         return await load_model_rule(info, self.row.organization_id, scope)
 
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.TEAM, row.id, range)
+
 
 @strawberry.type(description="A user's place in an organization.")
 class Member(Node):
@@ -208,7 +215,14 @@ class Member(Node):
         caller = info.context.caller
         if not may_manage_those_of(caller, self.row.organization_id, self.row.id):
             return None
-        return await page_of_tokens(info, tokens_of_member(self.row.id), first, after)
+        place = self.row.organization_id
+        return await page_of_member_tokens(info, place, self.row.id, first, after)
+
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.MEMBER, row.id, range)
 
 
 def user_of(row: models.User) -> User:

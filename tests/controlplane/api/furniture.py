@@ -40,6 +40,7 @@ class Furnished:
 async def furnish(api, org, slug: str) -> Furnished:
     """Put one of everything into an organization."""
     token = await api.token(org.admin)
+    await api.token(org.member)
     place = global_id(NodeKind.ORGANIZATION, org.id, org.id)
     team = global_id(NodeKind.TEAM, org.id, org.team)
     member = global_id(NodeKind.MEMBER, org.id, member_id(org.member))
@@ -50,6 +51,22 @@ async def furnish(api, org, slug: str) -> Furnished:
         assert done["errors"] == [], done
         return done
 
+    center = await change(
+        "costCenterCreate",
+        "CostCenterCreateInput",
+        "costCenter { id }",
+        organizationId=place,
+        code=slug,
+        name=f"{slug} center",
+    )
+    center_id = center["costCenter"]["id"]
+    other = await change(
+        "accessTokenCreate",
+        "AccessTokenCreateInput",
+        "accessToken { id }",
+        name=f"{slug} token",
+        idempotencyKey="furniture-token",
+    )
     key = await change(
         "virtualKeyCreate",
         "VirtualKeyCreateInput",
@@ -59,6 +76,7 @@ async def furnish(api, org, slug: str) -> Furnished:
         idempotencyKey="furniture",
         ownerId=member,
         teamId=team,
+        costCenterId=center_id,
         requestsPerMinute=10,
         allowedModels=[f"{slug}-model"],
         tags=[{"name": f"{slug}-tag", "value": slug}],
@@ -89,6 +107,8 @@ async def furnish(api, org, slug: str) -> Furnished:
         "Team": team,
         "Member": member,
         "VirtualKey": key_id,
+        "CostCenter": center_id,
+        "AccessToken": other["accessToken"]["id"],
         "Budget": budget["budget"]["id"],
         "Breaker": breaker["breaker"]["id"],
         "ModelRule": rule["modelRule"]["id"],

@@ -17,7 +17,7 @@ from controlplane.keys.service import NewKey, create_key
 from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import set_breaker, upsert_budget
 from controlplane.limits.subjects import Scope
-from controlplane.tenancy.models import Member, Team, User
+from controlplane.tenancy.models import CostCenter, Member, Team, User
 from tests.controlplane.api.furniture import request_row
 from tests.controlplane.conftest import WorkAs, member_id
 
@@ -25,6 +25,8 @@ CORE = make_schema()._schema
 ROWS = 101
 # Arguments without which a list or a field cannot be asked for.
 ARGUMENTS = {
+    # Lists within a list: one of each is as many queries as fifty.
+    **dict.fromkeys(("teams", "members", "keys", "accessTokens"), "first: 1"),
     "spend": 'range: {from: "2026-03-01T00:00:00Z", to: "2026-04-01T00:00:00Z"}',
 }
 LISTS = sorted(
@@ -46,14 +48,24 @@ async def crowd(work_as: WorkAs, org) -> None:
                 operator=False,
                 created_at=work.now,
             )
+            center = CostCenter(
+                id=work.new_id(),
+                organization_id=org.id,
+                code=f"c{number}",
+                name=f"Center {number}",
+                created_at=work.now,
+            )
             team = Team(
                 id=work.new_id(),
                 organization_id=org.id,
                 slug=f"team-{number}",
                 name=f"Team {number}",
+                cost_center_id=center.id,
                 created_at=work.now,
             )
-            work.session.add_all([user, team])
+            work.session.add_all([user, center])
+            await work.session.flush()
+            work.session.add(team)
             await work.session.flush()
             member = Member(
                 id=work.new_id(),

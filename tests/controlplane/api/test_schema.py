@@ -53,4 +53,14 @@ def test_a_page_multiplies_what_is_in_it() -> None:
     assert measure(parse("{ o { keys(first: 10) { nodes { id name } } } }")).points == 32
     assert measure(parse("query($n: Int) { keys(first: $n) { id } }")).points == 101
     assert measure(parse("{ keys(first: 99999999999) { id } }")).points == 101
-    assert measure(parse("{ keys { id } }")).points == 51
+    assert measure(parse("{ keys { edges { cursor } } }")).points == 101
+    assert measure(parse("{ budgets { id } }")).points == 1 + 4
+
+
+def test_the_points_of_a_report_are_weighed() -> None:
+    point = "points { start cost requests }"
+    report = f"usage {{ series {{ totals {{ cost }} {point} }} }}"
+    assert measure(parse("{ " + point + " }")).points == 1 + 50 * 3
+    assert measure(parse("{ " + report + " }")).points == 100 + 1 + 10 * (2 + 151)
+    many = " ".join(f"a{number}: {report}" for number in range(14))
+    assert refusal(measure(parse("{ " + many + " }"))) is not None

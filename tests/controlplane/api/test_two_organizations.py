@@ -27,19 +27,45 @@ from tests.controlplane.api.schema_walk import Asked, Walk
 
 CORE = make_schema()._schema
 ROLES = ("admin", "billing_viewer", "team_admin", "member")
+RANGE = '{from: "2026-03-01T00:00:00Z", to: "2026-04-01T00:00:00Z"}'
 # How the fields that take arguments are asked for; `%NAME%` stands for the id of that type.
 EXAMPLES = {
     "Query.node": 'id: "%Team%"',
+    "Query.nodes": 'ids: ["%Team%", "%VirtualKey%"]',
     "Query.organization": 'slug: "%slug%"',
+    "Organization.team": 'slug: "red"',
+    "Organization.budget": 'scope: {teamId: "%Team%"}, period: MONTH',
+    "Organization.breaker": 'scope: {teamId: "%Team%"}',
+    "Organization.modelRule": 'scope: {teamId: "%Team%"}',
+    "Organization.request": 'requestId: "%requestId%"',
+    "Organization.usage": f"range: {RANGE}, groupBy: [TEAM, KEY]",
+    **{
+        f"{each}.spend": f"range: {RANGE}"
+        for each in ("Organization", "Team", "Member", "VirtualKey")
+    },
     "Viewer.permissions": 'organizationId: "%Organization%"',
 }
 # A valid input of every mutation, as the admin of the organization; ids as above.
 INPUTS: dict[str, dict[str, Any]] = {
-    "teamCreate": {"organizationId": "%Organization%", "name": "New"},
+    "costCenterCreate": {"organizationId": "%Organization%", "code": "N", "name": "New"},
+    "costCenterUpdate": {"costCenterId": "%CostCenter%", "expectedVersion": 1, "name": "Newer"},
+    "teamCreate": {
+        "organizationId": "%Organization%",
+        "name": "New",
+        "costCenterId": "%CostCenter%",
+    },
+    "teamUpdate": {"teamId": "%Team%", "expectedVersion": 1, "costCenterId": "%CostCenter%"},
     "memberCreate": {
         "organizationId": "%Organization%",
         "email": "new@example.org",
         "teamId": "%Team%",
+        "costCenterId": "%CostCenter%",
+    },
+    "memberUpdate": {
+        "memberId": "%Member%",
+        "expectedVersion": 1,
+        "teamId": "%Team%",
+        "costCenterId": "%CostCenter%",
     },
     "virtualKeyCreate": {
         "organizationId": "%Organization%",
@@ -47,14 +73,26 @@ INPUTS: dict[str, dict[str, Any]] = {
         "idempotencyKey": "new",
         "ownerId": "%Member%",
         "teamId": "%Team%",
+        "costCenterId": "%CostCenter%",
     },
+    "virtualKeyUpdate": {
+        "keyId": "%VirtualKey%",
+        "expectedVersion": 1,
+        "teamId": "%Team%",
+        "ownerId": "%Member%",
+        "costCenterId": "%CostCenter%",
+    },
+    "virtualKeyRotate": {"keyId": "%VirtualKey%", "idempotencyKey": "again"},
+    "accessTokenCreate": {"name": "new", "idempotencyKey": "new token"},
+    "accessTokenRevoke": {"accessTokenId": "%AccessToken%"},
     "virtualKeySetEnabled": {"keyId": "%VirtualKey%", "enabled": False},
     "budgetUpsert": {"scope": {"keyId": "%VirtualKey%"}, "period": "DAY", "limit": "1"},
     "budgetArchive": {"budgetId": "%Budget%", "expectedVersion": 1},
     "rateLimitSet": {"keyId": "%VirtualKey%", "requestsPerMinute": "5", "expectedVersion": 1},
     "breakerSet": {"scope": {"memberId": "%Member%"}, "perMinute": "1"},
     "modelRuleSet": {"scope": {"organizationId": "%Organization%"}, "allow": ["a"]},
-    # The last one, since nothing can be done with the key afterwards.
+    # The last ones, since nothing can be done with these afterwards.
+    "costCenterArchive": {"costCenterId": "%CostCenter%", "expectedVersion": 2},
     "virtualKeyRevoke": {"keyId": "%VirtualKey%"},
 }
 SUBSCRIPTIONS: dict[str, str] = {
@@ -85,7 +123,8 @@ def filled(value: Any, place: Furnished) -> Any:
         return [filled(each, place) for each in value]
     if not isinstance(value, str):
         return value
-    for name, text in {**place.ids, "slug": place.slug}.items():
+    texts = {"slug": place.slug, "requestId": str(uuid_of(place.ids["RequestLog"]))}
+    for name, text in {**place.ids, **texts}.items():
         value = value.replace(f"%{name}%", text)
     return value
 
