@@ -3,7 +3,9 @@
 //! The GIL is kept for a decision, which takes less than a microsecond; it is let go while JSON of
 //! any size is read or written.
 use comptroller_engine as engine;
-use engine::{Admission, Amounts, Ask, Decision, Digest, Id, Now, Principal, Refusal, Settlement};
+use engine::{
+    Admission, Amounts, Ask, Decision, Digest, Id, KeyLimits, Now, Principal, Refusal, Settlement,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -16,6 +18,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EngineError", module.py().get_type::<EngineError>())?;
     module.add_class::<PyEngine>()?;
     module.add_class::<PyPrincipal>()?;
+    module.add_class::<PyKeyLimits>()?;
     module.add_class::<PyAdmission>()?;
     module.add_class::<PyRefusal>()?;
     module.add_class::<PySettlement>()
@@ -34,6 +37,17 @@ fn reservation_id(bytes: &[u8]) -> Result<engine::ReservationId> {
 
 fn organization_id(text: &str) -> Result<Id> {
     Id::parse(text).ok_or(Error::Limits(engine::Error::UnknownOrganization))
+}
+
+fn text(id: Option<Id>) -> Option<String> {
+    id.map(|id| id.to_string())
+}
+
+fn decided(py: Python<'_>, decision: Decision) -> PyResult<Bound<'_, PyAny>> {
+    match decision {
+        Decision::Admitted(admission) => Ok(Bound::new(py, PyAdmission(admission))?.into_any()),
+        Decision::Refused(refusal) => Ok(Bound::new(py, PyRefusal(refusal))?.into_any()),
+    }
 }
 
 fn seen_json<'py>(py: Python<'py>, seen: &[engine::decision::Seen]) -> Result<Bound<'py, PyBytes>> {
@@ -114,7 +128,6 @@ impl PyEngine {
     ) -> PyResult<Bound<'py, PyAny>> {
         let id = self::reservation_id(reservation_id)?;
         let ask = Ask {
-            id,
             amounts: Amounts {
                 spend_nanos,
                 tokens,
@@ -122,14 +135,46 @@ impl PyEngine {
             model,
             provider,
         };
-        match self
-            .0
-            .admit(key, ask, now(wall_ns, mono_ns))
-            .map_err(Error::from)?
-        {
-            Decision::Admitted(admission) => Ok(Bound::new(py, PyAdmission(admission))?.into_any()),
-            Decision::Refused(refusal) => Ok(Bound::new(py, PyRefusal(refusal))?.into_any()),
-        }
+        let decision = self.0.admit(key, id, ask, now(wall_ns, mono_ns));
+        decided(py, decision.map_err(Error::from)?)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments are those of `admit`"
+    )]
+    fn preview<'py>(
+        &self,
+        py: Python<'py>,
+        key: u32,
+        spend_nanos: i64,
+        tokens: i64,
+        model: &str,
+        provider: &str,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let ask = Ask {
+            amounts: Amounts {
+                spend_nanos,
+                tokens,
+            },
+            model,
+            provider,
+        };
+        let decision = self.0.preview(key, ask, now(wall_ns, mono_ns));
+        decided(py, decision.map_err(Error::from)?)
+    }
+
+    fn key_limits(
+        &self,
+        py: Python<'_>,
+        key: u32,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<PyKeyLimits> {
+        let limits = py.detach(|| self.0.key_limits(key, now(wall_ns, mono_ns)))?;
+        Ok(PyKeyLimits(limits))
     }
 
     fn extend(
@@ -261,12 +306,17 @@ impl PyPrincipal {
 
     #[getter]
     fn team_id(&self) -> Option<String> {
-        self.0.team_id.map(|id| id.to_string())
+        text(self.0.team_id)
     }
 
     #[getter]
     fn member_id(&self) -> Option<String> {
-        self.0.member_id.map(|id| id.to_string())
+        text(self.0.member_id)
+    }
+
+    #[getter]
+    fn cost_center_id(&self) -> Option<String> {
+        text(self.0.cost_center_id)
     }
 
     #[getter]
@@ -285,12 +335,53 @@ impl PyPrincipal {
     }
 }
 
+/// Wraps [`KeyLimits`].
+#[pyclass(frozen, name = "KeyLimits", module = "core_rs")]
+pub struct PyKeyLimits(KeyLimits);
+
+#[pymethods]
+impl PyKeyLimits {
+    #[getter]
+    fn team_id(&self) -> Option<String> {
+        text(self.0.path.team())
+    }
+
+    #[getter]
+    fn member_id(&self) -> Option<String> {
+        text(self.0.path.member())
+    }
+
+    #[getter]
+    fn policy_version(&self) -> &str {
+        &self.0.policy_version
+    }
+
+    fn states_json<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.states_json)
+    }
+}
+
 /// Wraps [`Admission`].
 #[pyclass(frozen, name = "Admission", module = "core_rs")]
 pub struct PyAdmission(Admission);
 
 #[pymethods]
 impl PyAdmission {
+    #[getter]
+    fn team_id(&self) -> Option<String> {
+        text(self.0.path.team())
+    }
+
+    #[getter]
+    fn member_id(&self) -> Option<String> {
+        text(self.0.path.member())
+    }
+
+    #[getter]
+    fn cost_center_id(&self) -> Option<String> {
+        text(self.0.path.cost_center())
+    }
+
     #[getter]
     fn spend_nanos(&self) -> i64 {
         self.0.held.spend_nanos
@@ -366,6 +457,21 @@ impl PyRefusal {
 
 #[pymethods]
 impl PyRefusal {
+    #[getter]
+    fn team_id(&self) -> Option<String> {
+        text(self.0.path.team())
+    }
+
+    #[getter]
+    fn member_id(&self) -> Option<String> {
+        text(self.0.path.member())
+    }
+
+    #[getter]
+    fn cost_center_id(&self) -> Option<String> {
+        text(self.0.path.cost_center())
+    }
+
     #[getter]
     fn code(&self) -> &'static str {
         self.0.code
