@@ -15,7 +15,8 @@ from pathlib import Path
 from benchmarks.processes import OTHER_CORE, SERVER_CORE, pinned, until_answering
 from comptroller.server import APPLICATION, serve
 from comptroller.settings import Settings
-from controlplane.authz import SYSTEM
+from controlplane.access.service import create_access_token
+from controlplane.authz import SYSTEM, Role
 from controlplane.clock import SystemClock
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
@@ -27,26 +28,39 @@ from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import set_breaker, upsert_budget
 from controlplane.limits.subjects import Scope
 from controlplane.migrations import upgrade
+from controlplane.tenancy.models import Organization, User
 from controlplane.tenancy.service import create_member, create_organization, create_team
 
 # So high that no measurement reaches it.
 CAP_NANOS = 10**18
 PER_MINUTE = 10**9
+# What the API shows in a list; the limits are those of one more.
+TEAMS = 9
 STREAM_PACE_MS = 20
 MODELS = {"answers": "json", "streams": f"sse/{STREAM_PACE_MS}"}
 TARGETS = {
     "floor": "benchmarks.floor:create_app",
     "unrecorded": "benchmarks.unrecorded:create_app",
     "product": APPLICATION,
+    "stock": "benchmarks.stock:create_app",
+    "fanout": "benchmarks.fanout_server:create_app",
+}
+# What most benchmarks compare.
+REQUEST_SERVERS = ("floor", "unrecorded", "product")
+# Nobody who measures must wait for points.
+POINTS = {
+    "COMPTROLLER_API_POINTS_MAX": "1000000000",
+    "COMPTROLLER_API_POINTS_PER_S": "100000000",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Keys: `governed` is under twelve limits, `free` under none."""
+    """Keys: `governed` is under twelve limits, `free` under none; access tokens of two admins."""
 
     governed: str
     free: str
+    tokens: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,10 @@ async def _found(settings: Settings) -> Secrets:
     database = Database(settings.database_url)
     try:
         async with unit_of_work(database, installation, Events(), SYSTEM) as work:
-            return Secrets(governed=await _governed(work), free=await _free(work))
+            organization = await create_organization(work, slug="governed", name="Governed")
+            tokens = (await _admin(work, organization, "a"), await _admin(work, organization, "b"))
+            governed = await _governed(work, organization)
+            return Secrets(governed, await _free(work), tokens)
     finally:
         await database.aclose()
 
@@ -83,9 +100,19 @@ async def _free(work: Work) -> str:
     return created.secret
 
 
-async def _governed(work: Work) -> str:
+async def _admin(work: Work, organization: Organization, name: str) -> str:
+    member = await create_member(
+        work, organization.id, email=f"{name}@governed.example", role=Role.ADMIN
+    )
+    user = await work.session.get(User, member.user_id)
+    assert user is not None
+    return await create_access_token(work, user=user, member=member, name="benchmark")
+
+
+async def _governed(work: Work, organization: Organization) -> str:
     """Make eight budgets, two breaker windows, requests and tokens a minute: twelve limits."""
-    organization = await create_organization(work, slug="governed", name="Governed")
+    for number in range(TEAMS):
+        await create_team(work, organization.id, name=f"Team {number}")
     team = await create_team(work, organization.id, name="Team")
     member = await create_member(
         work, organization.id, email="member@governed.example", team_id=team.id
@@ -124,7 +151,7 @@ def provider() -> Iterator[int]:
 
 @contextmanager
 def servers(
-    folder: Path, provider_port: int, names: tuple[str, ...] = tuple(TARGETS)
+    folder: Path, provider_port: int, names: tuple[str, ...] = REQUEST_SERVERS
 ) -> Iterator[dict[str, Server]]:
     """Run the named servers, all on one core, each with an installation of its own."""
     with ExitStack() as running:
@@ -145,6 +172,7 @@ def _server(name: str, folder: Path, provider_port: int) -> Iterator[Server]:
         "COMPTROLLER_UPSTREAMS_FILE": str(upstreams),
         "COMPTROLLER_DATABASE_URL": "",
         "COMPTROLLER_PORT": str(port),
+        **POINTS,
     }
     secrets = found(Settings.from_environment(environment))
     arguments = ("benchmarks.installation", name)
