@@ -165,20 +165,25 @@ def servers(
 def _server(name: str, folder: Path, provider_port: int) -> Iterator[Server]:
     folder.mkdir()
     port = _free_port()
+    environment = environment_of(folder, provider_port, port)
+    secrets = found(Settings.from_environment(environment))
+    arguments = ("benchmarks.installation", name)
+    with pinned(*arguments, core=SERVER_CORE, environment=environment) as process:
+        until_answering(port)
+        yield Server(process.pid, port, secrets)
+
+
+def environment_of(folder: Path, provider_port: int, port: int) -> dict[str, str]:
+    """Write the settings of an installation in a folder."""
     upstreams = folder / "upstreams.json"
     upstreams.write_text(json.dumps(_upstreams(provider_port)))
-    environment = {
+    return {
         "COMPTROLLER_DATA_DIR": str(folder),
         "COMPTROLLER_UPSTREAMS_FILE": str(upstreams),
         "COMPTROLLER_DATABASE_URL": "",
         "COMPTROLLER_PORT": str(port),
         **POINTS,
     }
-    secrets = found(Settings.from_environment(environment))
-    arguments = ("benchmarks.installation", name)
-    with pinned(*arguments, core=SERVER_CORE, environment=environment) as process:
-        until_answering(port)
-        yield Server(process.pid, port, secrets)
 
 
 def _upstreams(provider_port: int) -> dict[str, object]:
