@@ -29,7 +29,7 @@ def measure(folder: Path, provider_port: int) -> list[Row]:
     """Measure in process first, then over sockets; both handlers in turn in each round."""
     with servers(folder, provider_port, ("fanout",)) as running:
         server = running["fanout"]
-        inside = environment_of(folder / "fanout", provider_port, server.port)
+        inside = environment_of(folder / "fanout", provider_port)
         return [
             _row("S11 deliveries/s, nothing sent", server, lambda task: _inside(task, inside)),
             _row("   deliveries/s over sockets", server, lambda task: _sockets(task, server)),

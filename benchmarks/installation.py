@@ -154,9 +154,9 @@ def servers(
     folder: Path, provider_port: int, names: tuple[str, ...] = REQUEST_SERVERS
 ) -> Iterator[dict[str, Server]]:
     """Run the named servers, all on one core, each with an installation of its own."""
-    with ExitStack() as running:
+    with ExitStack() as stack:
         yield {
-            name: running.enter_context(_server(name, folder / name, provider_port))
+            name: stack.enter_context(_server(name, folder / name, provider_port))
             for name in names
         }
 
@@ -164,16 +164,23 @@ def servers(
 @contextmanager
 def _server(name: str, folder: Path, provider_port: int) -> Iterator[Server]:
     folder.mkdir()
-    port = _free_port()
-    environment = environment_of(folder, provider_port, port)
-    secrets = found(Settings.from_environment(environment))
+    environment = environment_of(folder, provider_port)
+    with running(name, environment, found(Settings.from_environment(environment))) as server:
+        yield server
+
+
+@contextmanager
+def running(name: str, environment: dict[str, str], secrets: Secrets) -> Iterator[Server]:
+    """Run a server over an installation that there is."""
+    port = free_port()
+    environment = {**environment, "COMPTROLLER_PORT": str(port)}
     arguments = ("benchmarks.installation", name)
     with pinned(*arguments, core=SERVER_CORE, environment=environment) as process:
         until_answering(port)
         yield Server(process.pid, port, secrets)
 
 
-def environment_of(folder: Path, provider_port: int, port: int) -> dict[str, str]:
+def environment_of(folder: Path, provider_port: int) -> dict[str, str]:
     """Write the settings of an installation in a folder."""
     upstreams = folder / "upstreams.json"
     upstreams.write_text(json.dumps(_upstreams(provider_port)))
@@ -181,7 +188,6 @@ def environment_of(folder: Path, provider_port: int, port: int) -> dict[str, str
         "COMPTROLLER_DATA_DIR": str(folder),
         "COMPTROLLER_UPSTREAMS_FILE": str(upstreams),
         "COMPTROLLER_DATABASE_URL": "",
-        "COMPTROLLER_PORT": str(port),
         **POINTS,
     }
 
@@ -202,7 +208,7 @@ def _upstreams(provider_port: int) -> dict[str, object]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
