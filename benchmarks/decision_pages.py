@@ -34,7 +34,7 @@ from benchmarks.installation import Server, running
 from benchmarks.load import Load
 from benchmarks.processes import send
 from benchmarks.table import Row, median_of, percentile
-from controlplane.api.nodes import NodeKind, global_id
+from controlplane.api.nodes import NodeKind, global_id, parse_global_id
 from controlplane.db import Database
 from controlplane.ledger.models import DecisionRow
 from controlplane.routes import GRAPHQL_PATH
@@ -223,6 +223,7 @@ async def _plan(store: Store, organization: UUID, asked: Variables) -> str:
             filter=RequestFilter(
                 models=tuple(wanted.get("models", ())),
                 decisions=tuple(wanted.get("decisions", ())),
+                key_ids=tuple(_id_of(text) for text in wanted.get("keyIds", ())),
             ),
         )
         text, parameters = statements[-1]
@@ -231,6 +232,12 @@ async def _plan(store: Store, organization: UUID, asked: Variables) -> str:
         lines = (await connection.exec_driver_sql(f"{explain} {text}", parameters)).all()
     await database.aclose()
     return " / ".join(str(line[-1]).strip() for line in lines)
+
+
+def _id_of(text: str) -> UUID:
+    found = parse_global_id(text)
+    assert found is not None
+    return found.id
 
 
 def _url_of(store: Store) -> str:

@@ -6,16 +6,19 @@ import asyncio
 import json
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from benchmarks.processes import OTHER_CORE, SERVER_CORE, pinned, until_answering
 from comptroller.server import APPLICATION, serve
 from comptroller.settings import Settings
 from controlplane.access.service import create_access_token
+from controlplane.api.nodes import NodeKind, global_id
 from controlplane.authz import SYSTEM, Role
 from controlplane.clock import SystemClock
 from controlplane.context import Installation, Work, unit_of_work
@@ -178,6 +181,14 @@ def running(name: str, environment: dict[str, str], secrets: Secrets) -> Iterato
     with pinned(*arguments, core=SERVER_CORE, environment=environment) as process:
         until_answering(port)
         yield Server(process.pid, port, secrets)
+
+
+def global_organization_id(file: Path) -> str:
+    """Read the global id of the governed organization from a database file."""
+    with closing(sqlite3.connect(file)) as database:
+        query = "SELECT id FROM organizations WHERE slug = 'governed'"
+        found = UUID(database.execute(query).fetchone()[0])
+    return global_id(NodeKind.ORGANIZATION, found, found)
 
 
 def environment_of(folder: Path, provider_port: int) -> dict[str, str]:
