@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import admission, decision_pages, fanout, freshness, governance, small_queries, streaming
+from benchmarks import admission, beside_dashboards, decision_pages, fanout, freshness, governance, small_queries, streaming
 from benchmarks.installation import provider
 from benchmarks.table import Row, print_rows
 
@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[str, Measure]] = {
     "S11b": ("S11: snapshots to 100 listeners; floor: Strawberry's handler", fanout.measure),
     "S11c": ("S11: a page of 50; floor: a query of one row", decision_pages.measure),
     "S15": ("S15: from settlement to subscribers", freshness.measure),
+    "dashboards": ("The proxy beside dashboards; floor: without", beside_dashboards.measure),
     "S7": ("S7: CPU µs a chunk of a stream", streaming.measure),
 }
 
