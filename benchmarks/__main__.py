@@ -13,7 +13,16 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import admission, beside_dashboards, decision_pages, fanout, freshness, governance, small_queries, streaming
+from benchmarks import (
+    admission,
+    beside_dashboards,
+    decision_pages,
+    fanout,
+    freshness,
+    governance,
+    small_queries,
+    streaming,
+)
 from benchmarks.installation import provider
 from benchmarks.table import Row, print_rows
 

@@ -107,7 +107,7 @@ class _Dialect:
 
 def statement(dialect: str, first: int, end: int, made: Made, organization: UUID) -> str:
     """Write the statement that makes the rows from `first` to before `end`."""
-    columns = _columns(_Dialect(dialect), made, organization)
+    columns = _columns(_Dialect(dialect), organization)
     return (
         f"INSERT INTO decision_records ({', '.join(columns)}) "
         + _Dialect(dialect).series(first, end)
@@ -119,7 +119,7 @@ def statement(dialect: str, first: int, end: int, made: Made, organization: UUID
     )
 
 
-def _columns(dialect: _Dialect, made: Made, organization: UUID) -> dict[str, str]:
+def _columns(dialect: _Dialect, organization: UUID) -> dict[str, str]:
     place = dialect.uuid(f"'{organization.hex}'")
     key = f"CASE WHEN is_rare THEN {RARE_KEY} ELSE random % {KEYS} END"
     prefix = f"'{_KEY_PREFIX >> 64:016x}8000'"
@@ -148,7 +148,7 @@ def _columns(dialect: _Dialect, made: Made, organization: UUID) -> dict[str, str
         "member_id": dialect.uuid(f"{prefix} || {dialect.hex('20000 + random % 200', 12)}"),
         "end_user": "'user-' || (random % 5000)",
         "route": "'/v1/chat/completions'",
-        "tags": dialect.typed("'{\"cost_center\":\"42\"}'", "jsonb"),
+        "tags": dialect.typed('\'{"cost_center":"42"}\'', "jsonb"),
         "requested_model": model,
         "served_model": f"CASE WHEN {is_refused} THEN NULL ELSE {model} END",
         "provider": "'openai'",
@@ -182,7 +182,10 @@ def _columns(dialect: _Dialect, made: Made, organization: UUID) -> dict[str, str
 def fingerprint() -> str:
     """Name the schema and the rows: another one means other files."""
     made = Made(rows=1, made_in_s=0, ends_ns=0, secrets=Secrets("", "", ("", "")))
-    texts = [statement("sqlite", 0, 1, made, UUID(int=0)), *sorted(os.listdir(VERSIONS))]
+    texts = [
+        statement("sqlite", 0, 1, made, UUID(int=0)),
+        *sorted(each.name for each in VERSIONS.glob("*.py")),
+    ]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from benchmarks.fanout_server import PROTOCOL, ROUNDS, create_app, messages_of
+from benchmarks.fanout_server import PROTOCOL, ROUNDS, Round, create_app, messages_of
 from benchmarks.fanout_sockets import Result, Task
 
 
@@ -25,11 +25,10 @@ async def drive(task: Task) -> Result:
     app = create_app()
     over = asyncio.Event()
     running = [asyncio.create_task(_listen(app, task, over)) for _ in range(task.listeners)]
-    while task.name not in ROUNDS:
-        await asyncio.sleep(0)
-    await ROUNDS[task.name].until(ROUNDS[task.name].greetings)
+    counted = ROUNDS.setdefault(task.name, Round(task.listeners))
+    await counted.until(counted.greetings)
     wall, cpu = time.perf_counter(), time.process_time()
-    await ROUNDS[task.name].until(task.messages)
+    await counted.until(task.messages)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     over.set()
     await asyncio.gather(*running)
@@ -79,4 +78,6 @@ def _scope(task: Task) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(uvloop.run(drive(msgspec.json.decode(sys.argv[1], type=Task)))).decode())
+    print(
+        msgspec.json.encode(uvloop.run(drive(msgspec.json.decode(sys.argv[1], type=Task)))).decode()
+    )

@@ -169,4 +169,8 @@ async def listen(task: Task) -> Result:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(uvloop.run(listen(msgspec.json.decode(sys.argv[1], type=Task)))).decode())
+    print(
+        msgspec.json.encode(
+            uvloop.run(listen(msgspec.json.decode(sys.argv[1], type=Task)))
+        ).decode()
+    )

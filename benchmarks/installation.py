@@ -159,8 +159,7 @@ def servers(
     """Run the named servers, all on one core, each with an installation of its own."""
     with ExitStack() as stack:
         yield {
-            name: stack.enter_context(_server(name, folder / name, provider_port))
-            for name in names
+            name: stack.enter_context(_server(name, folder / name, provider_port)) for name in names
         }
 
 
