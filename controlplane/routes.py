@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import Receive, Scope, Send
 
+from controlplane.api.explorer import explorer_routes
 from controlplane.api.handler import GraphQLHandler
 from controlplane.api.request import Backend
 from controlplane.api.schema import make_schema
@@ -57,7 +58,7 @@ class ControlPlane:
         async def graphql(scope: Scope, receive: Receive, send: Send) -> None:
             await handler(scope, receive, send)
 
-        return (graphql,)
+        return (graphql, *explorer_routes())
 
     async def start(self) -> None:
         """Bring the schema of the database up to date."""
