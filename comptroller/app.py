@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -24,7 +24,9 @@ from controlplane.events import Events
 from controlplane.ids import IdSource
 from controlplane.keys.secret import load_or_create_pepper
 from controlplane.ledger.recorder import Recorder
+from controlplane.ledger.records import DecisionRecord
 from controlplane.limits.state import LimitState
+from controlplane.live.feed import LiveFeed
 from controlplane.pricing.override import PriceOverride
 from controlplane.pricing.sheet import compile_sheet
 from controlplane.routes import ControlPlane
@@ -58,7 +60,9 @@ class Comptroller:
             self.database,
             queue_max=settings.control.records_queue_max,
             acknowledge=self._acknowledge,
+            written=self._written,
         )
+        self.live = LiveFeed(self.clock, self.recorder.flushed_session, self.events)
         self.is_ready = False
         self._stopping: asyncio.Task[None] | None = None
         self._plane = plane
@@ -81,6 +85,7 @@ class Comptroller:
             self.ids,
             self.database,
             self.events,
+            self.live,
             limit_states=self._limit_states,
         )
 
@@ -104,11 +109,12 @@ class Comptroller:
     async def stop(self) -> None:
         """Finish what is written, close what is open."""
         await self._begin_to_stop()
-        await self.control.stop()
         await self.recorder.stop()
         await self.database.aclose()
 
     async def _end_requests(self) -> None:
+        # Sockets and event streams never end by themselves, and the server waits for them.
+        await self.control.stop()
         await self.proxy.stop()
         # The server may be killed while it waits for connections: nothing must be lost then.
         await self.recorder.flush()
@@ -135,6 +141,9 @@ class Comptroller:
 
     def _acknowledge(self, organization_id: UUID, seq: int) -> None:
         self.engine.booked_through(self.engine.organization_index(str(organization_id)), seq)
+
+    def _written(self, batch: Sequence[DecisionRecord]) -> None:
+        self.live.take(batch)
 
     def _limit_states(self, organization_id: UUID) -> dict[UUID, LimitState]:
         now_ns = self.clock.wall_ns()

@@ -43,6 +43,6 @@ def serve(settings: ServerSettings, target: str = APPLICATION) -> None:
         backpressure=REQUESTS_AT_ONCE_MAX,
         respawn_failed_workers=True,
         workers_kill_timeout=WORKER_KILL_TIMEOUT_S,
-        websockets=False,
+        websockets=True,
         log_access=False,
     ).serve()

@@ -88,9 +88,16 @@ def settings_page() -> str:
     ]
     for kind in SETTINGS_CLASSES:
         for each in fields(kind):
-            default = "" if each.default is None else str(each.default)
+            default = _spelled(each.default)
             lines.append(
                 f"| `{each.metadata['variable']}` | {f'`{default}`' if default else 'none'} "
                 f"| {each.metadata['doc']} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _spelled(default: object) -> str:
+    """Write a default as it would stand in the environment; nothing for none."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return str(default) if default else ("0" if default == 0 else "")

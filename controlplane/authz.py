@@ -101,6 +101,7 @@ class Caller:
     user_id: UUID | None
     operator: bool = False
     membership: Membership | None = None
+    token_id: UUID | None = None
 
     @property
     def kind(self) -> str:
@@ -121,6 +122,14 @@ class Caller:
 
 
 SYSTEM = Caller(user_id=None)
+
+
+def sight(caller: Caller) -> tuple[object, ...]:
+    """Name all that a caller's answers depend on."""
+    m = caller.membership
+    if m is None:
+        return (caller.user_id is None, caller.operator)
+    return (caller.operator, m.organization_id, m.role, m.team_id, m.member_id)
 
 
 @dataclass(frozen=True, slots=True)

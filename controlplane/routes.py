@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import Receive, Scope, Send
 
+from controlplane.api.entry import Api
 from controlplane.api.explorer import explorer_routes
-from controlplane.api.handler import GraphQLHandler
 from controlplane.api.request import Backend
-from controlplane.api.schema import make_schema
 from controlplane.clock import Clock
 from controlplane.context import Installation
 from controlplane.db import Database
@@ -19,6 +18,7 @@ from controlplane.events import Events
 from controlplane.ids import IdSource, RandomBytes
 from controlplane.keys.secret import load_or_create_pepper
 from controlplane.limits.state import LimitStates, no_limit_states
+from controlplane.live.feed import LiveFeed
 from controlplane.migrations import upgrade
 from controlplane.settings import ControlSettings
 
@@ -28,7 +28,8 @@ GRAPHQL_PATH = "/graphql"
 class ControlPlane:
     """The control plane of one process; `routes` are mounted by whoever composes the product.
 
-    `database` is opened and closed by the caller; `start` migrates it.
+    `database` is opened and closed by the caller; `start` migrates it. `live` is fed by whoever
+    writes the records.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ControlPlane:
         ids: IdSource,
         database: Database,
         events: Events,
+        live: LiveFeed,
         *,
         limit_states: LimitStates = no_limit_states,
         random_bytes: RandomBytes = os.urandom,
@@ -46,17 +48,17 @@ class ControlPlane:
         self.installation = Installation(settings, clock, ids, pepper, random_bytes)
         self.database = database
         self.events = events
-        self._backend = Backend(database, self.installation, events, limit_states)
-        self._handler = GraphQLHandler(make_schema(), self._backend)
+        self.backend = Backend(database, self.installation, events, limit_states, live)
+        self.api = Api(self.backend)
 
     @property
     def routes(self) -> Sequence[ASGIRouteHandler]:
         """The handlers to mount."""
-        handler = self._handler
+        api = self.api
 
         @asgi(GRAPHQL_PATH, copy_scope=False)
         async def graphql(scope: Scope, receive: Receive, send: Send) -> None:
-            await handler(scope, receive, send)
+            await api(scope, receive, send)
 
         return (graphql, *explorer_routes())
 
@@ -65,4 +67,5 @@ class ControlPlane:
         await upgrade(self.database.url)
 
     async def stop(self) -> None:
-        """Let go of what `start` took: nothing so far."""
+        """Close open sockets and streams."""
+        await self.api.stop()

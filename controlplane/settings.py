@@ -5,12 +5,15 @@ The reference page `docs/reference/settings.md` is printed from these fields.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from controlplane.money import parse_money
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 
 T = TypeVar("T")
 Parse = Callable[[str], Any]
@@ -35,6 +38,28 @@ def whole_number(minimum: int, maximum: int) -> Parse:
         return int(text)
 
     return parse
+
+
+def yes_or_no(text: str) -> bool:
+    """Read a switch."""
+    values = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in values:
+        raise ValueError("must be true or false")
+    return values[text.lower()]
+
+
+def optional_path(text: str) -> Path | None:
+    """Read a path; an empty value means none."""
+    return Path(text) if text else None
+
+
+def origins(text: str) -> frozenset[str]:
+    """Read a list of origins with commas between them; `*` is any origin."""
+    found = frozenset(each.strip().rstrip("/") for each in text.split(",") if each.strip())
+    for each in found - {"*"}:
+        if _ORIGIN.fullmatch(each) is None:
+            raise ValueError(f"{each!r} is no origin such as https://dashboard.example.org")
+    return found
 
 
 def optional_money(text: str) -> int | None:
@@ -101,4 +126,36 @@ class ControlSettings:
         "Breaker threshold over 3600 s, as above.",
         default=None,
         parse=optional_money,
+    )
+    cors_origins: frozenset[str] = setting(
+        "CORS_ORIGINS",
+        "Origins whose browser pages may use the GraphQL API and its WebSocket, with commas "
+        "between them, as in `https://dashboard.example.org`; `*` is any; empty: none but ours.",
+        default=frozenset(),
+        parse=origins,
+    )
+    trusted_documents_file: Path | None = setting(
+        "TRUSTED_DOCUMENTS_FILE",
+        "JSON object from id to GraphQL document, as graphql-codegen's client preset writes it; "
+        "clients may send `documentId` in place of `query`.",
+        default=None,
+        parse=optional_path,
+    )
+    trusted_documents_only: bool = setting(
+        "TRUSTED_DOCUMENTS_ONLY",
+        "Answer no GraphQL document but those of the file (`true` or `false`).",
+        default=False,
+        parse=yes_or_no,
+    )
+    api_points_max: int = setting(
+        "API_POINTS_MAX",
+        "Points of GraphQL that one caller may use at once; about one a field and object.",
+        default=100_000,
+        parse=whole_number(20_000, 1_000_000_000),
+    )
+    api_points_per_s: int = setting(
+        "API_POINTS_PER_S",
+        "Points that come back to a caller each second.",
+        default=2_000,
+        parse=whole_number(1, 100_000_000),
     )

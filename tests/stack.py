@@ -274,7 +274,7 @@ class _ServerThread(threading.Thread):
             http1_settings=http1_settings(),
             backlog=2048,
             backpressure=20_000,
-            websockets=False,
+            websockets=True,
             log_enabled=False,
         )
         serving = asyncio.ensure_future(self._server.serve())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from controlplane.access.models import AccessToken
@@ -18,6 +19,9 @@ from controlplane.keys.secret import SecretKind, digest, kind_of, new_secret
 from controlplane.scope import not_found
 from controlplane.tenancy.models import NAME_LENGTH_MAX, Member, User
 from controlplane.tenancy.service import create_user
+
+# SQLite binds at most 32,766 parameters.
+TOKENS_PER_QUERY_MAX = 10_000
 
 
 async def create_operator(work: Work, *, email: str, name: str | None = None) -> User:
@@ -65,20 +69,26 @@ async def caller_of(
     """Find whom a token stands for; None when malformed, unknown, expired or revoked."""
     if kind_of(secret) is not SecretKind.ACCESS_TOKEN:
         return None
-    query = (
-        select(AccessToken, User.operator, Member)
-        .join(User, User.id == AccessToken.user_id)
-        .outerjoin(Member, Member.id == AccessToken.member_id)
-        .where(AccessToken.digest == digest(secret, pepper))
-    )
+    query = _tokens().where(AccessToken.digest == digest(secret, pepper))
     found = (await session.execute(query)).one_or_none()
-    if found is None:
-        return None
-    token, operator, member = found
-    is_over = token.expires_at is not None and token.expires_at <= now
-    if is_over or token.revoked_at is not None:
-        return None
-    return Caller(token.user_id, operator=operator, membership=_membership_of(member))
+    return None if found is None else _caller(*found, now=now)
+
+
+async def callers_of_tokens(
+    session: AsyncSession, token_ids: Collection[UUID], now: datetime
+) -> dict[UUID, Caller]:
+    """Find whom tokens stand for now, by their ids; expired and revoked ones are left out."""
+    found: dict[UUID, Caller] = {}
+    ordered = sorted(token_ids)
+    for start in range(0, len(ordered), TOKENS_PER_QUERY_MAX):
+        part = ordered[start : start + TOKENS_PER_QUERY_MAX]
+        for token, operator, member in await session.execute(
+            _tokens().where(AccessToken.id.in_(part))
+        ):
+            caller = _caller(token, operator, member, now=now)
+            if caller is not None:
+                found[token.id] = caller
+    return found
 
 
 async def user_by_id(session: AsyncSession, user_id: UUID) -> User:
@@ -90,6 +100,28 @@ async def user_by_id(session: AsyncSession, user_id: UUID) -> User:
     if row is None:
         raise not_found("user")
     return row
+
+
+def _tokens() -> Select[AccessToken, bool, Member]:
+    return (
+        select(AccessToken, User.operator, Member)
+        .join(User, User.id == AccessToken.user_id)
+        .outerjoin(Member, Member.id == AccessToken.member_id)
+    )
+
+
+def _caller(
+    token: AccessToken,
+    operator: bool,  # noqa: FBT001 - a column of the row
+    member: Member | None,
+    *,
+    now: datetime,
+) -> Caller | None:
+    is_over = token.expires_at is not None and token.expires_at <= now
+    if is_over or token.revoked_at is not None:
+        return None
+    membership = _membership_of(member)
+    return Caller(token.user_id, operator=operator, membership=membership, token_id=token.id)
 
 
 def _membership_of(member: Member | None) -> Membership | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import strawberry
 import structlog
@@ -87,6 +87,11 @@ def masked(error: GraphQLError, request_id: str) -> GraphQLError:
         return _fault(error, original.message, code, request_id)
     _LOG.error("api_error", request_id=request_id, path=error.path, exc_info=original)
     return _fault(error, "Something went wrong here.", "INTERNAL", request_id)
+
+
+def shown(errors: Iterable[GraphQLError], request_id: str) -> list[dict[str, Any]]:
+    """Show errors as they stand in an answer."""
+    return [dict(masked(each, request_id).formatted) for each in errors]
 
 
 def _fault(error: GraphQLError, message: str, code: str, request_id: str) -> GraphQLError:

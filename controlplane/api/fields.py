@@ -18,3 +18,8 @@ def resolved(description: str) -> Callable[[F], F]:
 def mutation(description: str) -> Callable[[F], F]:
     """Make a mutation of a function."""
     return cast("Callable[[F], F]", strawberry.mutation(description=description))
+
+
+def subscription(description: str) -> Callable[[F], F]:
+    """Make a subscription of a function."""
+    return cast("Callable[[F], F]", strawberry.subscription(description=description))

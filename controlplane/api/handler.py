@@ -1,8 +1,8 @@
-"""GraphQL over HTTP: our own POST handler over `schema.execute`.
+"""GraphQL over HTTP: our own handler over `schema.execute`.
 
 Follows the draft of the GraphQL over HTTP specification for `application/graphql-response+json`:
 what is no document is 400, what does not validate 422. A client that only accepts
-`application/json` gets 200 for those, as the draft asks.
+`application/json` gets 200 for those, as the draft asks. GET is answered for trusted documents.
 """
 
 from __future__ import annotations
@@ -10,134 +10,202 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
-from graphql import GraphQLError
+from graphql import OperationType
 from litestar.types import Receive, Scope, Send
-from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionResult
-from strawberry.types.graphql import OperationType
 
-from controlplane.access.service import caller_of
-from controlplane.api.documents import prepare
-from controlplane.api.faults import masked
+from controlplane.api.authentication import Authenticator
+from controlplane.api.cors import CrossOrigin
+from controlplane.api.faults import shown
 from controlplane.api.http import (
+    EVENT_STREAM,
     GRAPHQL_JSON,
+    JSON,
     Answer,
+    Headers,
     Refused,
-    bearer_of,
-    check_request,
+    check_content,
+    headers_of,
     media_type_for,
     read_body,
     send_answer,
 )
+from controlplane.api.operation import Desk, Operation, OperationBody, RequestError, read_operation
 from controlplane.api.request import Backend, Context
 from controlplane.api.schema import Schema
+from controlplane.api.sse import EventStreams, send_single
 from controlplane.authz import Caller
 
-_ALLOWED = (OperationType.QUERY, OperationType.MUTATION)
+_QUERY = (OperationType.QUERY,)
+_QUERY_OR_CHANGE = (OperationType.QUERY, OperationType.MUTATION)
+_ANY = tuple(OperationType)
+_NO_STREAM = f"Subscribe over a WebSocket, or accept {EVENT_STREAM}."
+_ONLY_QUERIES = "GET answers queries only; use POST."
+# Longer lines are refused by the server before they get here.
+_PARAMETERS_MAX = 10
 
 
-class Operation(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of a request."""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is known of a request before its document is."""
 
-    query: str
-    operation_name: str | None = None
-    variables: dict[str, Any] | None = None
-    extensions: dict[str, Any] | None = None
+    id: str
+    headers: Mapping[str, str]
+    shared: Headers
+    receive: Receive
+    send: Send
 
 
 @dataclass(frozen=True, slots=True)
 class GraphQLHandler:
-    """Answers POST requests to the API."""
+    """Answers requests to the API."""
 
     schema: Schema
     backend: Backend
+    desk: Desk
+    authenticator: Authenticator
+    streams: EventStreams
+    cross_origin: CrossOrigin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        headers = headers_of(scope)
+        shared = self.cross_origin.answer_headers(headers)
         request_id = str(self.backend.installation.ids.new_uuid())
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
+        request = _Request(request_id, headers, shared, receive, send)
         try:
-            answer = await self._answer(scope, receive, headers, request_id)
+            await self._answer(scope, request)
         except Refused as refused:
-            answer = refused.answer(request_id)
-        await send_answer(send, answer, request_id)
+            await self._send(request, refused.answer(request_id))
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, headers: Mapping[str, str], request_id: str
-    ) -> Answer:
-        check_request(str(scope.get("method")), headers)
-        media_type = media_type_for(headers.get("accept"))
-        caller = await self._caller(headers)
-        operation = _operation(await read_body(receive, headers))
-        context = Context(self.backend, caller, request_id)
+    async def _answer(self, scope: Scope, request: _Request) -> None:
+        method = str(scope.get("method"))
+        if method == "OPTIONS" and "origin" in request.headers:
+            preflight = self.cross_origin.preflight_headers(request.headers)
+            await send_answer(request.send, Answer(204, JSON, b"", preflight), request.id)
+            return
+        body = None if method == "POST" else _operation_of_get(method, scope)
+        if body is None:
+            check_content(request.headers)
+        media_type = media_type_for(request.headers.get("accept"))
+        caller = await self.authenticator.require(request.headers)
+        try:
+            if body is None:
+                body = read_operation(await read_body(request.receive, request.headers))
+            allowed, else_say = _allowed(method, media_type)
+            operation = self.desk.accept(body, caller, allowed, else_say)
+            await self._serve(operation, caller, media_type, request)
+        except RequestError as error:
+            await self._send(request, _refusal(error, media_type, request.id))
+
+    async def _serve(
+        self, operation: Operation, caller: Caller, media_type: str, request: _Request
+    ) -> None:
+        if operation.type is OperationType.SUBSCRIPTION:
+            await self._stream(operation, caller, request)
+            return
+        context = Context(self.backend, caller, request.id, operation.charge)
         status, result = await self._execute(operation, context)
-        is_told_by_status = media_type == GRAPHQL_JSON
-        return Answer(status if is_told_by_status else 200, media_type, msgspec.json.encode(result))
+        payload = msgspec.json.encode(result)
+        if media_type == EVENT_STREAM:
+            await send_single(request.send, payload, _stream_headers(operation, request))
+            return
+        status = status if media_type == GRAPHQL_JSON else 200
+        await self._send(
+            request, Answer(status, media_type, payload, operation.charge.as_headers())
+        )
 
-    async def _caller(self, headers: Mapping[str, str]) -> Caller:
-        token = bearer_of(headers)
-        installation = self.backend.installation
-        if token is not None:
-            async with self.backend.database.read() as session:
-                caller = await caller_of(session, token, installation.pepper, installation.now())
-            if caller is not None:
-                return caller
-        raise Refused(
-            401,
-            "UNAUTHENTICATED",
-            "Send an access token as `Authorization: Bearer cpat_…`.",
-            (("www-authenticate", "Bearer"),),
+    async def _stream(self, operation: Operation, caller: Caller, request: _Request) -> None:
+        headers = _stream_headers(operation, request)
+        await self.streams.stream(
+            operation, caller, request.id, request.receive, request.send, headers
         )
 
     async def _execute(self, operation: Operation, context: Context) -> tuple[int, dict[str, Any]]:
-        """Execute a document that passed all checks; the status is for GraphQL clients."""
-        prepared = prepare(self.schema._schema, operation.query)  # noqa: SLF001
-        if prepared.errors:
-            status = 400 if prepared.document is None else 422
-            return status, {"errors": _shown(prepared.errors, context)}
-        try:
-            result = await self.schema.execute(
-                operation.query,
-                variable_values=operation.variables,
-                context_value=context,
-                operation_name=operation.operation_name,
-                allowed_operation_types=_ALLOWED,
-            )
-        except (CannotGetOperationTypeError, InvalidOperationTypeError) as error:
-            refused = GraphQLError(_reason(error))
-            return 400, {"errors": _shown((refused,), context)}
-        return _told(result, context)
+        """Execute an operation that passed all checks; the status is for GraphQL clients."""
+        result = await self.schema.execute(
+            operation.text,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.name,
+        )
+        status, told = _told(result, context)
+        told["extensions"] = {"cost": operation.charge.as_extension()}
+        return status, told
+
+    async def _send(self, request: _Request, answer: Answer) -> None:
+        headers = (*request.shared, *answer.headers)
+        await send_answer(
+            request.send,
+            Answer(answer.status, answer.media_type, answer.body, headers),
+            request.id,
+        )
+
+
+def _allowed(method: str, media_type: str) -> tuple[tuple[OperationType, ...], str]:
+    """Say which operations are answered this way, and what to tell who asks for another."""
+    if method == "GET":
+        return _QUERY, _ONLY_QUERIES
+    return (_ANY, "") if media_type == EVENT_STREAM else (_QUERY_OR_CHANGE, _NO_STREAM)
 
 
 def _told(result: ExecutionResult, context: Context) -> tuple[int, dict[str, Any]]:
     """Show a result; variables that could not be coerced leave no data and are 422."""
     if not result.errors:
         return 200, {"data": result.data}
-    errors = _shown(tuple(result.errors), context)
+    errors = shown(result.errors, context.request_id)
     is_before_execution = result.data is None and all(each.path is None for each in result.errors)
     if is_before_execution:
         return 422, {"errors": errors}
     return 200, {"data": result.data, "errors": errors}
 
 
-def _shown(errors: tuple[GraphQLError, ...], context: Context) -> list[dict[str, Any]]:
-    return [dict(masked(each, context.request_id).formatted) for each in errors]
+def _refusal(error: RequestError, media_type: str, request_id: str) -> Answer:
+    """Show why an operation was not executed.
+
+    A client of plain JSON gets 200 for a document that cannot be executed, as the draft asks, and
+    the true status for all that has nothing to do with the document.
+    """
+    body: dict[str, Any] = {"errors": shown(error.errors, request_id)}
+    headers: Headers = ()
+    if error.charge is not None:
+        body["extensions"] = {"cost": error.charge.as_extension()}
+        headers = error.charge.as_headers()
+    is_about_document = media_type == JSON and error.status in {400, 422} and error.is_document
+    status = 200 if is_about_document else error.status
+    shown_type = GRAPHQL_JSON if media_type == EVENT_STREAM else media_type
+    return Answer(status, shown_type, msgspec.json.encode(body), headers)
 
 
-def _reason(error: CannotGetOperationTypeError | InvalidOperationTypeError) -> str:
-    if isinstance(error, InvalidOperationTypeError):
-        return "Only queries and mutations are answered here."
-    return "Name the operation to execute."
+def _stream_headers(operation: Operation, request: _Request) -> Headers:
+    return (("x-request-id", request.id), *request.shared, *operation.charge.as_headers())
 
 
-def _operation(body: bytes) -> Operation:
+def _operation_of_get(method: str, scope: Scope) -> OperationBody:
+    """Read the operation of a GET, which names a trusted document.
+
+    Raises `Refused` (405) for other methods, and for a GET that brings its own document.
+    """
+    if method == "GET":
+        pairs = parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=_PARAMETERS_MAX)
+        given = dict(pairs)
+        if "documentId" in given:
+            return OperationBody(
+                document_id=given["documentId"],
+                operation_name=given.get("operationName"),
+                variables=_variables(given.get("variables")),
+            )
+    message = "Use POST; GET is answered for trusted documents only, named by `documentId`."
+    raise Refused(405, "BAD_USER_INPUT", message, (("allow", "POST"),))
+
+
+def _variables(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
     try:
-        return msgspec.json.decode(body, type=Operation)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(
-            400, "BAD_USER_INPUT", "Send one JSON object with `query` and `variables`."
-        ) from error
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused(400, "BAD_USER_INPUT", "`variables` is one JSON object.") from error

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
-from litestar.types import Receive, Send
+from litestar.types import Receive, Scope, Send
 
 BODY_BYTES_MAX = 1 << 20
 GRAPHQL_JSON = "application/graphql-response+json"
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 
 _RANGES = {
     GRAPHQL_JSON: GRAPHQL_JSON,
     JSON: JSON,
+    EVENT_STREAM: EVENT_STREAM,
     "application/*": GRAPHQL_JSON,
     "*/*": GRAPHQL_JSON,
 }
@@ -49,13 +51,11 @@ class Refused(Exception):
         return Answer(self.status, GRAPHQL_JSON, msgspec.json.encode(body), self.headers)
 
 
-def check_request(method: str, headers: Mapping[str, str]) -> None:
-    """Let pass only POST of uncompressed JSON of a bearable size.
+def check_content(headers: Mapping[str, str]) -> None:
+    """Let pass only uncompressed JSON.
 
     Raises `Refused`.
     """
-    if method != "POST":
-        raise Refused(405, "BAD_USER_INPUT", "Use POST.", (("allow", "POST"),))
     content_type, _, parameters = headers.get("content-type", "").partition(";")
     charset = parameters.replace(" ", "").lower()
     if content_type.strip().lower() != JSON or charset not in {"", "charset=utf-8"}:
@@ -72,7 +72,7 @@ def media_type_for(accept: str | None) -> str:
     wanted = [_range_and_weight(each) for each in (accept or "*/*").split(",")]
     usable = [(weight, name) for name, weight in wanted if weight > 0 and name in _RANGES]
     if not usable:
-        raise Refused(406, "BAD_USER_INPUT", f"Accept {GRAPHQL_JSON} or {JSON}.")
+        raise Refused(406, "BAD_USER_INPUT", f"Accept {GRAPHQL_JSON}, {JSON} or {EVENT_STREAM}.")
     best = max(weight for weight, _ in usable)
     return next(_RANGES[name] for weight, name in usable if weight == best)
 
@@ -114,9 +114,19 @@ async def send_answer(send: Send, answer: Answer, request_id: str) -> None:
         ("x-request-id", request_id),
         *answer.headers,
     )
-    encoded = [(name.encode(), value.encode()) for name, value in headers]
+    encoded = encoded_headers(headers)
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
     await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Read the headers of a request; of one that is sent twice the last counts."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def encoded_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Write headers as ASGI takes them."""
+    return [(name.encode(), value.encode()) for name, value in headers]
 
 
 def _range_and_weight(text: str) -> tuple[str, float]:

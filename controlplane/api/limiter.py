@@ -1,13 +1,15 @@
 """How much a document asks for, before anything else looks at it.
 
-Each fragment is measured once, so that a document whose fragments unfold exponentially costs no
-more time than its text is long.
+Each node of a document is visited once: what a fragment weighs is remembered, so that a document
+whose fragments unfold exponentially costs no more time than its text is long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from graphql import (
     DocumentNode,
@@ -15,9 +17,12 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     IntValueNode,
+    ListValueNode,
     OperationDefinitionNode,
+    SelectionNode,
     SelectionSetNode,
     ValueNode,
+    VariableNode,
 )
 
 from controlplane.api.connections import FIRST_DEFAULT, FIRST_MAX
@@ -30,10 +35,26 @@ POINTS_MAX = 20_000
 # Depth of recursion over the text itself is bounded by this many tokens.
 TOKENS_MAX = 5_000
 
-# Fields that return a page; `first` says how large.
-_PAGED = frozenset(
-    {"teams", "members", "keys", "budgets", "breakers", "rateLimits", "modelRules", "requests"}
+# Fields that return many objects, and the argument that says how many.
+_PAGED: Mapping[str, str] = MappingProxyType(
+    {
+        "teams": "first",
+        "members": "first",
+        "keys": "first",
+        "budgets": "first",
+        "breakers": "first",
+        "rateLimits": "first",
+        "modelRules": "first",
+        "costCenters": "first",
+        "requests": "first",
+        "nodes": "ids",
+    }
 )
+# Fields that cost the database more than a look-up.
+_WEIGHTS: Mapping[str, int] = MappingProxyType({"usage": 100, "spend": 10})
+
+Variables = Mapping[str, Any]
+NO_VARIABLES: Variables = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +73,17 @@ class Size:
             min(self.points + other.points, POINTS_MAX + 1),
         )
 
+    def or_larger(self, other: Size) -> Size:
+        """Take the larger of each figure."""
+        return Size(
+            max(self.depth, other.depth),
+            max(self.aliases, other.aliases),
+            max(self.points, other.points),
+        )
 
-def refusal(document: DocumentNode) -> str | None:
+
+def refusal(size: Size) -> str | None:
     """Say why a document asks for too much; None when it does not."""
-    size = measure(document)
     if size.depth > DEPTH_MAX:
         return f"The query is deeper than {DEPTH_MAX}."
     if size.aliases > ALIASES_MAX:
@@ -65,32 +93,57 @@ def refusal(document: DocumentNode) -> str | None:
     return None
 
 
-def measure(document: DocumentNode) -> Size:
-    """Measure the largest operation of a document."""
-    fragments = {
+def measure(
+    document: DocumentNode,
+    operation_name: str | None = None,
+    variables: Variables = NO_VARIABLES,
+    *,
+    unknown: int = FIRST_MAX,
+) -> Size:
+    """Measure an operation of a document; the largest of each figure when none is named.
+
+    A page whose size is a variable that is not given counts as `unknown`.
+    """
+    scale = Scale(fragments_of(document), variables, unknown)
+    return weigh_operations(document, scale, operation_name)
+
+
+def fragments_of(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
+    """List the fragments of a document by name."""
+    return {
         each.name.value: each
         for each in document.definitions
         if isinstance(each, FragmentDefinitionNode)
     }
-    scale = _Scale(fragments)
+
+
+def weigh_operations(document: DocumentNode, scale: Scale, operation_name: str | None) -> Size:
+    """Weigh the named operation, or all; the largest of each figure counts."""
     size = Size()
     for each in document.definitions:
-        if isinstance(each, OperationDefinitionNode):
-            found = scale.weigh(each.selection_set)
-            size = Size(
-                max(size.depth, found.depth),
-                max(size.aliases, found.aliases),
-                max(size.points, found.points),
-            )
+        if isinstance(each, OperationDefinitionNode) and _is_named(each, operation_name):
+            size = size.or_larger(scale.weigh(each.selection_set))
     return size
 
 
-class _Scale:
-    """Weighs selections and remembers what each fragment weighs."""
+class Scale:
+    """Weighs selections and remembers what each fragment weighs.
 
-    def __init__(self, fragments: Mapping[str, FragmentDefinitionNode]) -> None:
+    `visits` counts the nodes it has looked at, `size_variables` are those that size a page.
+    """
+
+    def __init__(
+        self,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        variables: Variables = NO_VARIABLES,
+        unknown: int = FIRST_MAX,
+    ) -> None:
         self._fragments = fragments
+        self._variables = variables
+        self._unknown = unknown
+        self.size_variables: set[str] = set()
         self._known: dict[str, Size] = {}
+        self.visits = 0
 
     def weigh(self, selections: SelectionSetNode | None) -> Size:
         """Weigh a selection set."""
@@ -98,19 +151,24 @@ class _Scale:
         if selections is None:
             return size
         for each in selections.selections:
-            if isinstance(each, FieldNode):
-                size = size.beside(self._field(each))
-            elif isinstance(each, FragmentSpreadNode):
-                size = size.beside(self._fragment(each.name.value))
-            else:
-                size = size.beside(self.weigh(getattr(each, "selection_set", None)))
+            size = size.beside(self._selection(each))
         return size
+
+    def _selection(self, node: SelectionNode) -> Size:
+        self.visits += 1
+        if isinstance(node, FieldNode):
+            return self._field(node)
+        if isinstance(node, FragmentSpreadNode):
+            return self._fragment(node.name.value)
+        return self.weigh(getattr(node, "selection_set", None))
 
     def _field(self, node: FieldNode) -> Size:
         inner = self.weigh(node.selection_set)
-        times = _page_size(node) if node.name.value in _PAGED else 1
+        name = node.name.value
+        times = self._page_size(node, _PAGED[name]) if name in _PAGED else 1
         aliases = inner.aliases + (node.alias is not None)
-        return Size(inner.depth + 1, aliases, min(1 + times * inner.points, POINTS_MAX + 1))
+        points = _WEIGHTS.get(name, 1) + times * inner.points
+        return Size(inner.depth + 1, aliases, min(points, POINTS_MAX + 1))
 
     def _fragment(self, name: str) -> Size:
         known = self._known.get(name)
@@ -123,16 +181,33 @@ class _Scale:
             self._known[name] = self.weigh(fragment.selection_set)
         return self._known[name]
 
+    def _page_size(self, node: FieldNode, argument_name: str) -> int:
+        for argument in node.arguments or ():
+            if argument.name.value == argument_name:
+                return self._size_of(argument.value)
+        # `nodes` of a connection shows its edges again and has no argument of its own.
+        return FIRST_DEFAULT if argument_name == "first" else 1
 
-def _page_size(node: FieldNode) -> int:
-    for argument in node.arguments or ():
-        if argument.name.value == "first":
-            return _literal_page_size(argument.value)
-    return FIRST_DEFAULT
-
-
-def _literal_page_size(value: ValueNode) -> int:
-    """Read a literal within what is allowed; a variable may be anything that is."""
-    if not isinstance(value, IntValueNode) or len(value.value) > len(str(FIRST_MAX)):
+    def _size_of(self, value: ValueNode) -> int:
+        """Read a size within what is allowed; what cannot be read may be anything that is."""
+        if isinstance(value, VariableNode):
+            self.size_variables.add(value.name.value)
+            return _bounded(self._variables.get(value.name.value), self._unknown)
+        if isinstance(value, ListValueNode):
+            return min(len(value.values), FIRST_MAX)
+        # A number of more digits than the largest page is not worth reading.
+        if isinstance(value, IntValueNode) and len(value.value) <= len(str(FIRST_MAX)):
+            return _bounded(int(value.value), FIRST_MAX)
         return FIRST_MAX
-    return max(1, min(int(value.value), FIRST_MAX))
+
+
+def _bounded(value: object, unknown: int) -> int:
+    if isinstance(value, list):
+        return min(len(value), FIRST_MAX)
+    if isinstance(value, int):
+        return max(1, min(value, FIRST_MAX))
+    return unknown
+
+
+def _is_named(operation: OperationDefinitionNode, name: str | None) -> bool:
+    return name is None or (operation.name is not None and operation.name.value == name)

@@ -12,11 +12,13 @@ import strawberry
 from sqlalchemy import select
 from strawberry.dataloader import DataLoader
 
+from controlplane.api.points import Charge
 from controlplane.authz import Caller
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
 from controlplane.events import Events
 from controlplane.limits.state import LimitState, LimitStates
+from controlplane.live.feed import LiveFeed
 from controlplane.scope import TenantRow, owned
 from controlplane.tenancy.models import Member, Team, User
 
@@ -34,6 +36,7 @@ class Backend:
     installation: Installation
     events: Events
     limit_states: LimitStates
+    live: LiveFeed
 
 
 @dataclass(slots=True)
@@ -43,12 +46,18 @@ class Context:
     backend: Backend
     caller: Caller
     request_id: str
+    charge: Charge
     teams: DataLoader[RowKey, Team | None] = field(init=False)
     members: DataLoader[RowKey, Member | None] = field(init=False)
     users: DataLoader[UUID, User | None] = field(init=False)
     _states: dict[UUID, Mapping[UUID, LimitState]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget what was read: each event of a subscription shows things as they are then."""
+        self._states.clear()
         self.teams = DataLoader(load_fn=_rows_loader(self.backend.database, Team))
         self.members = DataLoader(load_fn=_rows_loader(self.backend.database, Member))
         self.users = DataLoader(load_fn=_users_loader(self.backend.database))

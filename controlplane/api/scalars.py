@@ -13,6 +13,9 @@ from controlplane.money import MoneyFormatError, format_money, parse_money
 
 BIG_INT_MAX = 2**63 - 1
 _BIG_INT_DIGITS_MAX = 19
+# What fits 64 bits as nanoseconds since the epoch, cut to whole years.
+_INSTANT_MIN = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANT_MAX = datetime(2261, 12, 31, tzinfo=UTC)
 
 # Nano units of a currency; only the API spells them as decimals.
 Money = NewType("Money", int)
@@ -42,6 +45,8 @@ def _parse_instant(value: Any) -> datetime:
         raise GraphQLError("Write an instant as in 2026-03-14T09:26:53Z.") from error
     if instant.tzinfo is None:
         raise GraphQLError("An instant needs a time zone, as in 2026-03-14T09:26:53Z.")
+    if not _INSTANT_MIN <= instant <= _INSTANT_MAX:
+        raise GraphQLError("An instant is between the years 1970 and 2261.")
     return instant.astimezone(UTC)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import strawberry
@@ -20,6 +21,7 @@ from controlplane.api.scalars import SCALARS
 from controlplane.authz import Action, Reach
 from controlplane.keys.graphql import KeyMutation
 from controlplane.limits.graphql import LimitMutation
+from controlplane.live.graphql import LiveSubscription
 from controlplane.policies.graphql import PolicyMutation
 from controlplane.scope import not_found
 from controlplane.tenancy.graphql import Member, TenancyMutation, User, load_member, user_of
@@ -53,6 +55,17 @@ class Viewer:
         return [each for each in Action if caller.reach(each, place.id) > Reach.NONE]
 
 
+@strawberry.type(description="What an operation costs, and what its caller may still ask for.")
+class RateLimitStatus:
+    """The state of the caller's bucket of points."""
+
+    cost: int = strawberry.field(description="Points of this operation.")
+    limit: int = strawberry.field(description="Points of a full bucket.")
+    remaining: int = strawberry.field(description="Points left after this operation.")
+    restore_rate: int = strawberry.field(description="Points that come back each second.")
+    reset_at: datetime = strawberry.field(description="When the bucket is full if left alone.")
+
+
 @strawberry.type(description="What can be asked.")
 class Query:
     """What can be asked."""
@@ -65,6 +78,18 @@ class Query:
         if row is None:
             raise not_found("user")
         return Viewer(user=user_of(row))
+
+    @resolved("Points of this operation and what is left; also in `extensions.cost`.")
+    def rate_limit(self, info: Info) -> RateLimitStatus:
+        """Tell the state of the caller's bucket."""
+        charge = info.context.charge
+        return RateLimitStatus(
+            cost=charge.cost,
+            limit=charge.limit,
+            remaining=charge.remaining,
+            restore_rate=charge.restore_per_s,
+            reset_at=charge.resets_at,
+        )
 
     @resolved("Any object by its global id; null when you may not see it.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:  # noqa: A002
@@ -88,6 +113,11 @@ class Mutation(TenancyMutation, KeyMutation, LimitMutation, PolicyMutation):
     """What can be changed."""
 
 
+@strawberry.type(description="What can be followed, over graphql-transport-ws or an event stream.")
+class Subscription(LiveSubscription):
+    """What can be followed."""
+
+
 class Schema(strawberry.Schema):
     """The schema; errors are told and logged by the handler."""
 
@@ -102,6 +132,7 @@ def make_schema() -> Schema:
     return Schema(
         query=Query,
         mutation=Mutation,
+        subscription=Subscription,
         types=[InputError],
         extensions=[PreparedDocument],
         config=StrawberryConfig(scalar_map=SCALARS),

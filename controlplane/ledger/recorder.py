@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
@@ -24,6 +24,7 @@ RETRY_MAX_S = 5.0
 STOP_TIMEOUT_S = 30.0
 
 Acknowledge = Callable[[UUID, int], None]
+Written = Callable[[Sequence[DecisionRecord]], None]
 Sleep = Callable[[float], Awaitable[None]]
 
 _log = structlog.get_logger(__name__)
@@ -55,11 +56,13 @@ class Recorder:
         *,
         queue_max: int,
         acknowledge: Acknowledge,
+        written: Written = lambda _batch: None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._database = database
         self._queue_max = queue_max
         self._acknowledge = acknowledge
+        self._tell_written = written
         self._sleep = sleep
         self._queue: deque[DecisionRecord] = deque()
         self._batch: list[DecisionRecord] = []
@@ -174,6 +177,7 @@ class Recorder:
         self._written += len(self._batch)
         batch, self._batch = self._batch, []
         self._acknowledge_all(batch)
+        self._pass_on(batch)
         self._tell_progress()
 
     async def _try_write(self) -> bool:
@@ -195,6 +199,12 @@ class Recorder:
             except Exception:  # noqa: BLE001 - as above
                 # The engine then keeps what it could have forgotten; writing must go on.
                 _log.exception("acknowledgement_failed", organization_id=str(organization_id))
+
+    def _pass_on(self, batch: list[DecisionRecord]) -> None:
+        try:
+            self._tell_written(batch)
+        except Exception:  # noqa: BLE001 - the edge, as above; figures for people may suffer
+            _log.exception("live_figures_failed")
 
     def _tell_progress(self) -> None:
         told, self._progress = self._progress, asyncio.Event()

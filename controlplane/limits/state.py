@@ -22,6 +22,11 @@ class LimitState:
     is_open: bool = False
     frees_at_ns: int | None = None
 
+    @property
+    def figures(self) -> tuple[int, int, bool]:
+        """What people look at: two states with equal figures look the same."""
+        return (self.settled, self.held, self.is_open)
+
 
 # Asked at most once for each organization and API request; must not block.
 LimitStates = Callable[[UUID], Mapping[UUID, LimitState]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -16,7 +17,12 @@ from controlplane.authz import Action, Caller, Reach
 from controlplane.clock import instant, nanoseconds
 from controlplane.errors import InvalidInput
 from controlplane.ledger.models import DecisionRow
-from controlplane.usage.queries import RequestFilter, cursor, page_of_requests
+from controlplane.usage.queries import (
+    RequestFilter,
+    cursor,
+    page_of_requests,
+    requests_by_ids,
+)
 
 NANOS_PER_MILLI = 1_000_000
 
@@ -118,6 +124,25 @@ async def requests_of(
         )
     items = [(cursor(row), request_of(row)) for row in page.items]
     return connect(items, has_next=page.has_next, has_previous=after is not None)
+
+
+async def requests_among(
+    info: Info,
+    organization_id: UUID,
+    ids: Sequence[UUID],
+    wanted: RequestFilterInput | None,
+) -> list[RequestLog]:
+    """Read those of some requests that a filter lets through and the caller may see.
+
+    Raises `InvalidInput`, `NotFound`.
+    """
+    filtered = _filter(organization_id, wanted or RequestFilterInput())
+    allowed = within_sight(info.context.caller, organization_id, filtered)
+    if allowed is None:
+        return []
+    async with info.context.backend.database.read() as session:
+        rows = await requests_by_ids(session, organization_id, ids, allowed)
+    return [request_of(row) for row in rows]
 
 
 def within_sight(

@@ -84,6 +84,24 @@ async def page_of_requests(
     return RequestPage(items, len(rows) > first, cursor(items[-1]) if items else None)
 
 
+async def requests_by_ids(
+    session: AsyncSession,
+    organization_id: UUID,
+    ids: Sequence[UUID],
+    filter: RequestFilter = ANY_REQUEST,  # noqa: A002 - the API calls it so
+) -> list[DecisionRow]:
+    """Read those of some requests that a filter lets through, the oldest first.
+
+    Raises `InvalidInput` for a list out of its range.
+    """
+    query = select(DecisionRow).where(
+        DecisionRow.organization_id == organization_id,
+        DecisionRow.id.in_(ids),
+        *_matching(filter),
+    )
+    return list(await session.scalars(query.order_by(DecisionRow.finished_at_ns, DecisionRow.id)))
+
+
 def cursor(row: DecisionRow) -> str:
     """Name the place of a request in the order of pages."""
     raw = _CURSOR_ORDER + row.admitted_at_ns.to_bytes(8, "big", signed=True) + row.id.bytes

@@ -15,7 +15,9 @@ from sqlalchemy import select
 from controlplane.access.service import create_access_token, create_operator
 from controlplane.authz import SYSTEM, Caller
 from controlplane.context import Work
+from controlplane.ledger.recorder import Recorder
 from controlplane.limits.state import LimitState
+from controlplane.live.feed import LiveFeed
 from controlplane.routes import ControlPlane
 from controlplane.scope import owned
 from controlplane.tenancy.models import Member, User
@@ -61,18 +63,34 @@ class Api:
         return body["data"]
 
 
+def feed_of(database, installation, events) -> tuple[LiveFeed, Recorder]:
+    """Make a feed of live figures and the recorder that fills it."""
+    fed: list[LiveFeed] = []
+    recorder = Recorder(
+        database,
+        queue_max=1_000,
+        acknowledge=lambda _organization_id, _seq: None,
+        written=lambda batch: fed[0].take(batch),  # noqa: PLW0108 - made below
+    )
+    fed.append(LiveFeed(installation.clock, recorder.flushed_session, events))
+    return fed[0], recorder
+
+
 @pytest.fixture
 async def api(database, installation, events) -> AsyncIterator[Api]:
     states: dict[Any, LimitState] = {}
+    live, _recorder = feed_of(database, installation, events)
     plane = ControlPlane(
         installation.settings,
         installation.clock,
         installation.ids,
         database,
         events,
+        live,
         limit_states=lambda _organization_id: states,
     )
     app = Litestar(route_handlers=list(plane.routes), openapi_config=None)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield Api(client, plane, states)
+        await plane.stop()

@@ -43,10 +43,10 @@ def test_limits_hold_at_their_edge() -> None:
     def aliased(count: int) -> str:
         return "{" + " ".join(f"a{n}: b" for n in range(count)) + "}"
 
-    assert refusal(parse(nested(DEPTH_MAX))) is None
-    assert refusal(parse(nested(DEPTH_MAX + 1))) is not None
-    assert refusal(parse(aliased(ALIASES_MAX))) is None
-    assert refusal(parse(aliased(ALIASES_MAX + 1))) is not None
+    assert refusal(measure(parse(nested(DEPTH_MAX)))) is None
+    assert refusal(measure(parse(nested(DEPTH_MAX + 1)))) is not None
+    assert refusal(measure(parse(aliased(ALIASES_MAX)))) is None
+    assert refusal(measure(parse(aliased(ALIASES_MAX + 1)))) is not None
 
 
 def test_a_page_multiplies_what_is_in_it() -> None:

@@ -1,0 +1,147 @@
+"""One operation of a caller, whatever way it came: read, checked and paid for before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from graphql import GraphQLError, GraphQLSchema, OperationType
+
+from controlplane.api.documents import points_of, prepare, root_field_of
+from controlplane.api.points import Charge, PointBuckets
+from controlplane.authz import Caller
+
+OPERATION_NAME_LENGTH_MAX = 200
+
+
+class OperationBody(msgspec.Struct, frozen=True, rename="camel"):
+    """What a client sends: a document or the id of a trusted one, and its variables."""
+
+    query: str | None = None
+    document_id: str | None = None
+    operation_name: str | None = None
+    variables: dict[str, Any] | None = None
+    extensions: dict[str, Any] | None = None
+
+
+class RequestError(Exception):
+    """An operation that is not executed; `status` is for HTTP, `charge` for the caller's bucket."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str = "",
+        *,
+        code: str = "BAD_USER_INPUT",
+        errors: tuple[GraphQLError, ...] = (),
+        charge: Charge | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        # Whether it is the document that cannot be executed, whoever sent it and however.
+        self.is_document = bool(errors)
+        self.errors = errors or (GraphQLError(message, extensions={"code": code}),)
+        self.charge = charge
+
+
+class DocumentSource(Protocol):
+    """Finds the document of a request, given by its text or by its id."""
+
+    def text_of(self, body: OperationBody) -> str:
+        """Find the document.
+
+        Raises `RequestError`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that may be executed."""
+
+    text: str
+    name: str | None
+    variables: dict[str, Any]
+    type: OperationType
+    root_field: str
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where every operation is checked and paid for."""
+
+    schema: GraphQLSchema
+    documents: DocumentSource
+    buckets: PointBuckets
+
+    def accept(
+        self, body: OperationBody, caller: Caller, allowed: tuple[OperationType, ...], else_say: str
+    ) -> Operation:
+        """Check an operation and take its points from its caller's bucket.
+
+        Raises `RequestError`; nothing is taken then.
+        """
+        text = self.documents.text_of(body)
+        _refuse_nul(text, body.variables)
+        prepared = prepare(self.schema, text)
+        if prepared.errors:
+            status = 400 if prepared.document is None else 422
+            raise RequestError(status, errors=prepared.errors)
+        chosen = prepared.operation(body.operation_name)
+        if chosen is None:
+            raise RequestError(400, "Name one operation of the document as `operationName`.")
+        if chosen.operation not in allowed:
+            raise RequestError(400, else_say)
+        variables = body.variables or {}
+        charge = self._charge(text, body.operation_name, variables, caller)
+        root_field = root_field_of(chosen)
+        return Operation(text, body.operation_name, variables, chosen.operation, root_field, charge)
+
+    def _charge(
+        self, text: str, name: str | None, variables: dict[str, Any], caller: Caller
+    ) -> Charge:
+        try:
+            points = points_of(self.schema, text, name, variables)
+        except GraphQLError as error:
+            raise RequestError(422, errors=(error,)) from error
+        charge = self.buckets.take(caller.user_id, points)
+        if not charge.is_paid:
+            reason = (
+                f"This costs {points} points and you have {charge.remaining} left; "
+                f"try again in {charge.wait_s} s."
+            )
+            raise RequestError(429, reason, code="RATE_LIMITED", charge=charge)
+        return charge
+
+
+def read_operation(raw: bytes) -> OperationBody:
+    """Read what a client sent.
+
+    Raises `RequestError`.
+    """
+    try:
+        return msgspec.json.decode(raw, type=OperationBody)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        is_batch = raw.lstrip()[:1] == b"["
+        hint = " Batches are not answered." if is_batch else ""
+        raise RequestError(
+            400, f"Send one JSON object with `query` and `variables`.{hint}"
+        ) from error
+
+
+def _refuse_nul(text: str, variables: dict[str, Any] | None) -> None:
+    """Refuse the character NUL, which one of the databases stores and the other does not."""
+    is_escaped = "\\u0000" in text or "\\u{0" in text
+    if "\0" in text or is_escaped or _has_nul(variables):
+        raise RequestError(400, "The character U+0000 is not allowed.")
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
+    if isinstance(value, list):
+        return any(_has_nul(each) for each in value)
+    return False

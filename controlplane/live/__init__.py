@@ -1,0 +1,1 @@
+"""What organizations spend at this moment, kept only while somebody watches."""
