@@ -18,7 +18,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
 
 T = TypeVar("T")
-WAIT_TIMEOUT_S = 5
+WAIT_TIMEOUT_S = 20
 SCREENSHOTS_VARIABLE = "COMPTROLLER_TEST_SCREENSHOTS"
 FLAGS = (
     "--headless",
@@ -102,5 +102,5 @@ def running_browser(profile: Path) -> Iterator[Browser]:
 def _binary(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"The browser tests need {name}: run them through scripts/test_browser.py.")
+        pytest.fail(f"The browser tests need {name}: run scripts/test_tools.py first.")
     return found

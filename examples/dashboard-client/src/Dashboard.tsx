@@ -5,7 +5,7 @@ import { Budgets } from "./Budgets";
 import type { Connection } from "./connection";
 import { OverviewDocument, SessionDocument } from "./gql/graphql";
 import { LiveSpend } from "./LiveSpend";
-import { liveBudgets, scopesToWatch, useLiveSpend } from "./live";
+import { directoryOf, liveBudgets, scopesToWatch, useLiveSpend } from "./live";
 import { LivenessBadge } from "./LivenessBadge";
 import { Requests } from "./Requests";
 
@@ -54,14 +54,15 @@ function Organization(props: Props & { organizationId: string; who: string }) {
     return <p className="notice">Loading…</p>;
   }
   const { currency } = organization;
+  const nameOf = directoryOf(organization);
   return (
     <>
       <header className="top">
         <div>
           <h1>{organization.name}</h1>
           <p className="quiet">
-            {organization.teams.nodes.length} teams · {organization.budgets.nodes.length} budgets ·{" "}
-            {organization.timezone}
+            {counted(organization.teams.nodes.length, "team")} ·{" "}
+            {counted(organization.budgets.nodes.length, "budget")} · {organization.timezone}
           </p>
         </div>
         <div className="who">
@@ -73,17 +74,22 @@ function Organization(props: Props & { organizationId: string; who: string }) {
         </div>
       </header>
       <main className="dashboard">
-        <LiveSpend {...{ feed, currency, connection }} />
+        <LiveSpend {...{ feed, currency, connection, nameOf }} />
         <Budgets
           budgets={liveBudgets(organization.budgets.nodes, feed.latest)}
           teams={organization.teams.nodes}
           currency={currency}
+          nameOf={nameOf}
           onChanged={refresh}
         />
         <Requests {...{ organizationId, currency }} />
       </main>
     </>
   );
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 interface TroubleProps {

@@ -29,7 +29,8 @@ export function makeApi({ endpoint, token }: Session): Api {
     keepAlive: PING_EVERY_MS,
     retryAttempts: Number.POSITIVE_INFINITY,
     retryWait: (retries) => pause(Math.min(500 * 2 ** retries, 10_000) * (0.5 + Math.random() / 2)),
-    shouldRetry: (event) => !isRefusal(event),
+    // Anything but a closed socket would fail again at once, and for ever.
+    shouldRetry: (event) => closeCodeOf(event) !== null && !isRefusal(event),
     on: {
       connected: () => connection.heard(),
       message: () => connection.heard(),
@@ -78,14 +79,19 @@ function withId(operation: Operation): Operation {
   return { ...operation, query: { ...query, definitions: [], documentId: hash } as typeof query };
 }
 
-function payloadOf(body: object): SubscribePayload {
-  // The type of graphql-ws knows documents only; the protocol leaves the payload open.
-  return body as SubscribePayload;
+// graphql-ws sends no subscription without a `query`; the server looks at `documentId` first.
+function payloadOf(body: Omit<SubscribePayload, "query"> & { query?: string }): SubscribePayload {
+  return { ...body, query: body.query ?? "" };
 }
 
 function isRefusal(event: unknown): boolean {
-  const code = typeof event === "object" && event !== null && "code" in event ? event.code : 0;
+  const code = closeCodeOf(event);
   return code === UNAUTHORIZED || code === FORBIDDEN;
+}
+
+function closeCodeOf(event: unknown): number | null {
+  const code = typeof event === "object" && event !== null && "code" in event ? event.code : null;
+  return typeof code === "number" ? code : null;
 }
 
 function pause(milliseconds: number): Promise<void> {
