@@ -47,18 +47,18 @@ async function post(parameters, headers) {
   }
 }
 
-// A socket of its own for each subscription: closing it is what ends it.
-async function* subscribe(parameters, authorization) {
+// A socket of its own for each subscription: closing it is what ends it. An observable and no
+// asynchronous generator, which could only be stopped at its next event.
+function subscribe(parameters, authorization) {
   const url = new URL(ENDPOINT, location.href);
   url.protocol = url.protocol.replace("http", "ws");
   const client = createClient({ url: url.href, connectionParams: { authorization }, retryAttempts: 3 });
-  try {
-    yield* client.iterate(parameters);
-  } catch (failure) {
-    yield { errors: [{ message: told(failure) }] };
-  } finally {
-    client.dispose();
-  }
+  return {
+    subscribe({ next, error, complete }) {
+      client.subscribe(parameters, { next, error: (failure) => error(new Error(told(failure))), complete });
+      return { unsubscribe: () => client.dispose() };
+    },
+  };
 }
 
 function told(failure) {

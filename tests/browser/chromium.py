@@ -50,13 +50,18 @@ class Browser:
         try:
             return waiting.until(condition)
         except Exception:
-            print(self.driver.execute_script("return document.body.innerText"))
+            print(self.text())
             print(self.complaints())
             raise
 
     def until_text(self, text: str) -> None:
         """Wait until the page shows a text."""
-        self.until(lambda driver: text in driver.execute_script("return document.body.innerText"))
+        self.until(lambda _: text in self.text())
+
+    def text(self) -> str:
+        """Give what the page shows; the editors of GraphiQL draw every space as unbreakable."""
+        shown: str = self.driver.execute_script("return document.body.innerText")
+        return shown.replace("\u00a0", " ")
 
     def addresses(self) -> set[str]:
         """Tell which addresses have been asked for since this was last called."""
