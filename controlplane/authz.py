@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from uuid import UUID
 
@@ -32,6 +32,7 @@ class Action(StrEnum):
     MODELS_WRITE = "models_write"
     TEAMS_WRITE = "teams_write"
     MEMBERS_WRITE = "members_write"
+    COST_CENTERS_WRITE = "cost_centers_write"
 
 
 class Reach(IntEnum):
@@ -46,7 +47,8 @@ class Reach(IntEnum):
 _ALL, _TEAM, _OWN = Reach.ORGANIZATION, Reach.TEAM, Reach.OWN
 
 # What is absent is not allowed. A team's admin sets the limits of its members and keys, never
-# those of the team itself: that is the ceiling it works under.
+# those of the team itself: that is the ceiling it works under. Likewise it gives cost centers to
+# its members and keys, while the cost centers themselves are the organization's.
 GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.STRUCTURE_READ): _ALL,
     (Role.ADMIN, Action.REQUESTS_READ): _ALL,
@@ -58,6 +60,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.MODELS_WRITE): _ALL,
     (Role.ADMIN, Action.TEAMS_WRITE): _ALL,
     (Role.ADMIN, Action.MEMBERS_WRITE): _ALL,
+    (Role.ADMIN, Action.COST_CENTERS_WRITE): _ALL,
     (Role.BILLING_VIEWER, Action.STRUCTURE_READ): _ALL,
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
     (Role.TEAM_ADMIN, Action.STRUCTURE_READ): _TEAM,
@@ -67,6 +70,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.TEAM_ADMIN, Action.RATES_WRITE): _TEAM,
     (Role.TEAM_ADMIN, Action.MODELS_WRITE): _TEAM,
     (Role.TEAM_ADMIN, Action.MEMBERS_WRITE): _TEAM,
+    (Role.TEAM_ADMIN, Action.COST_CENTERS_WRITE): _TEAM,
     (Role.MEMBER, Action.STRUCTURE_READ): _OWN,
     (Role.MEMBER, Action.REQUESTS_READ): _OWN,
     (Role.MEMBER, Action.KEYS_WRITE): _OWN,
@@ -96,12 +100,13 @@ class Caller:
     """Who asks: a member of an organization, the installation's operator, or the system itself.
 
     `user_id` is None for the system alone, which seeds and migrates and may do everything.
+    `token_id` names the access token it came by, if any; whoever asks is the same with another.
     """
 
     user_id: UUID | None
     operator: bool = False
     membership: Membership | None = None
-    token_id: UUID | None = None
+    token_id: UUID | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> str:
@@ -122,14 +127,6 @@ class Caller:
 
 
 SYSTEM = Caller(user_id=None)
-
-
-def sight(caller: Caller) -> tuple[object, ...]:
-    """Name all that a caller's answers depend on."""
-    m = caller.membership
-    if m is None:
-        return (caller.user_id is None, caller.operator)
-    return (caller.operator, m.organization_id, m.role, m.team_id, m.member_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +153,31 @@ def may(caller: Caller, action: Action, target: Target) -> bool:
         return True
     is_own_team = target.team_id is not None and target.team_id == membership.team_id
     return reach is Reach.TEAM and is_own_team
+
+
+def sight(caller: Caller) -> Hashable:
+    """Name what a caller may see and do: `may` answers alike for all callers of equal sight.
+
+    So do `Caller.reach` and `scope.within_reach`, for every action and target. What depends on the
+    person itself (the viewer, idempotency keys) is not covered.
+    """
+    if caller.user_id is None:
+        return ("system",)
+    if caller.operator:
+        return ("operator",)
+    membership = caller.membership
+    if membership is None:
+        return ("nobody",)
+    place = ("organization", membership.organization_id, membership.role)
+    if _reaches_all_or_nothing(membership.role):
+        return place
+    return (*place, membership.team_id, membership.member_id)
+
+
+def _reaches_all_or_nothing(role: Role) -> bool:
+    """Tell whether team and person make no difference: no grant of the role is about them."""
+    reaches = {reach for (granted, _), reach in GRANTS.items() if granted is role}
+    return reaches <= {Reach.NONE, Reach.ORGANIZATION}
 
 
 def require(caller: Caller, action: Action, target: Target, noun: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+import structlog
 from graphql import OperationType
 from litestar.types import Receive, Scope, Send
 from strawberry.types import ExecutionResult
@@ -44,6 +45,8 @@ _QUERY_OR_CHANGE = (OperationType.QUERY, OperationType.MUTATION)
 _ANY = tuple(OperationType)
 _NO_STREAM = f"Subscribe over a WebSocket, or accept {EVENT_STREAM}."
 _ONLY_QUERIES = "GET answers queries only; use POST."
+_LOG = structlog.get_logger("controlplane.api")
+
 # Longer lines are refused by the server before they get here.
 _PARAMETERS_MAX = 10
 
@@ -80,6 +83,10 @@ class GraphQLHandler:
             await self._answer(scope, request)
         except Refused as refused:
             await self._send(request, refused.answer(request_id))
+        except Exception:  # noqa: BLE001 - the edge: what is down is told as such, not by a trace
+            _LOG.exception("api_request_failed", request_id=request_id)
+            failed = Refused(500, "INTERNAL", "Something went wrong here.")
+            await self._send(request, failed.answer(request_id))
 
     async def _answer(self, scope: Scope, request: _Request) -> None:
         method = str(scope.get("method"))
@@ -190,8 +197,7 @@ def _operation_of_get(method: str, scope: Scope) -> OperationBody:
     Raises `Refused` (405) for other methods, and for a GET that brings its own document.
     """
     if method == "GET":
-        pairs = parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=_PARAMETERS_MAX)
-        given = dict(pairs)
+        given = _parameters(scope["query_string"])
         if "documentId" in given:
             return OperationBody(
                 document_id=given["documentId"],
@@ -200,6 +206,13 @@ def _operation_of_get(method: str, scope: Scope) -> OperationBody:
             )
     message = "Use POST; GET is answered for trusted documents only, named by `documentId`."
     raise Refused(405, "BAD_USER_INPUT", message, (("allow", "POST"),))
+
+
+def _parameters(query_string: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query_string.decode("latin-1"), max_num_fields=_PARAMETERS_MAX))
+    except ValueError as error:
+        raise Refused(400, "BAD_USER_INPUT", f"At most {_PARAMETERS_MAX} parameters.") from error
 
 
 def _variables(text: str | None) -> dict[str, Any] | None:

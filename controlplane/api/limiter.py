@@ -46,6 +46,7 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "rateLimits": "first",
         "modelRules": "first",
         "costCenters": "first",
+        "accessTokens": "first",
         "requests": "first",
         "nodes": "ids",
     }

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+import structlog
 from graphql import OperationType
 from litestar.types import Receive, Scope, Send
 
@@ -33,12 +34,16 @@ MESSAGE_BYTES_MAX = 64 * 1024
 SUBSCRIPTIONS_MAX = 10
 ID_LENGTH_MAX = 255
 PING_EVERY_S = 20.0
+# A client that reads nothing for this long is cut off; so is one that does not take a close.
+STALLED_MAX_S = 30.0
+CLOSE_TIMEOUT_S = 5.0
 # Answers to pings and the like, which a client that reads nothing could make us pile up.
 REPLIES_WAITING_MAX = 100
 
 _GOING_AWAY = 1001
 _POLICY_VIOLATION = 1008
 _TOO_BIG = 1009
+_INTERNAL = 1011
 _TRY_LATER = 1013
 _BAD_REQUEST = 4400
 _UNAUTHORIZED = 4401
@@ -47,6 +52,8 @@ _BAD_PROTOCOL = 4406
 _INIT_TIMEOUT = 4408
 _SUBSCRIBER_EXISTS = 4409
 _TOO_MANY_INITS = 4429
+
+_LOG = structlog.get_logger("controlplane.api")
 
 ONLY_SUBSCRIPTIONS = "Only subscriptions are answered on a socket; POST queries and mutations."
 
@@ -131,25 +138,29 @@ class Connection:
         self._caller: Caller | None = None
         self._session: Session | None = None
         self._subscriptions: dict[str, _Subscription] = {}
-        self._replies: deque[str] = deque(maxlen=REPLIES_WAITING_MAX)
+        self._replies: deque[str] = deque()
         self._wake = asyncio.Event()
         self._closing: _Close | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._sent = 0
 
     async def serve(self) -> None:
         """Read and write until either side closes."""
         reader = asyncio.create_task(self._read(), name="socket reader")
-        writer = asyncio.create_task(self._write(), name="socket writer")
+        writer = self._writer = asyncio.create_task(self._write(), name="socket writer")
+        watch = asyncio.create_task(self._watch(), name="socket watch")
+        tasks = {reader, writer, watch}
         try:
             await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            if reader.done() and self._closing is not None:
-                await writer
+            if self._closing is not None:
+                await asyncio.wait({writer})
         finally:
-            reader.cancel()
-            writer.cancel()
+            for task in tasks:
+                task.cancel()
             self._release()
-            await asyncio.wait({reader, writer})
-            # A client that vanishes mid-message makes either fail: that is its way to leave.
-            for task in (reader, writer):
+            await asyncio.wait(tasks)
+            # A client that vanishes while it is written to makes the writer fail: its way to leave.
+            for task in tasks:
                 if not task.cancelled():
                     task.exception()
 
@@ -158,6 +169,22 @@ class Connection:
         if self._closing is None:
             self._closing = close
             self._wake.set()
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abandon)
+
+    def _abandon(self) -> None:
+        """Drop the connection of a client that takes nothing any more."""
+        if self._writer is not None:
+            self._writer.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            sent = self._sent
+            await asyncio.sleep(STALLED_MAX_S)
+            is_waiting = self._replies or any(
+                each.listener.pending for each in self._subscriptions.values()
+            )
+            if is_waiting and self._sent == sent:
+                self._abandon()
 
     def _release(self) -> None:
         for name in tuple(self._subscriptions):
@@ -175,6 +202,9 @@ class Connection:
                 await self._handle(message)
         except _Close as close:
             self.end(close)
+        except Exception:  # noqa: BLE001 - the edge: nobody is left waiting for a store that is down
+            _LOG.exception("socket_failed")
+            self.end(_Close(_INTERNAL, "Something went wrong here"))
 
     async def _read_init(self) -> None:
         """Wait for the first message, which must say who asks."""
@@ -260,6 +290,8 @@ class Connection:
             raise _Close(_BAD_REQUEST, "Invalid message received") from None
 
     def _reply(self, message: dict[str, Any]) -> None:
+        if len(self._replies) >= REPLIES_WAITING_MAX:
+            raise _Close(_POLICY_VIOLATION, "Too many messages at once")
         self._replies.append(msgspec.json.encode(message).decode())
         self._wake.set()
 
@@ -269,7 +301,7 @@ class Connection:
                 async with asyncio.timeout(PING_EVERY_S):
                     await self._wake.wait()
             except TimeoutError:
-                self._reply({"type": "ping"})
+                self._replies.append('{"type":"ping"}')
             self._wake.clear()
             await self._write_all()
             if self._closing is not None:
@@ -282,21 +314,26 @@ class Connection:
         while more and self._closing is None:
             more = False
             while self._replies:
-                await _send_text(self._send, self._replies.popleft())
+                await self._send_text(self._replies.popleft())
             for name, each in tuple(self._subscriptions.items()):
                 pending = each.listener.pending
                 if pending:
-                    await _send_text(self._send, f"{each.head}{pending.popleft()}}}")
+                    await self._send_text(f"{each.head}{pending.popleft()}}}")
                     more = True
                 elif each.listener.is_over:
                     self._finish(name, each.listener)
 
     def _finish(self, name: str, listener: Listener) -> None:
         self._forget(name)
-        if listener.errors is None:
-            self._reply({"id": name, "type": "complete"})
-        else:
-            self._reply({"id": name, "type": "error", "payload": listener.errors})
+        last: dict[str, Any] = {"id": name, "type": "complete"}
+        if listener.errors is not None:
+            last = {"id": name, "type": "error", "payload": listener.errors}
+        self._replies.append(msgspec.json.encode(last).decode())
+        self._wake.set()
+
+    async def _send_text(self, text: str) -> None:
+        await self._send({"type": "websocket.send", "text": text, "bytes": None})
+        self._sent += 1
 
 
 def _token_of(payload: object) -> str | None:
@@ -329,10 +366,6 @@ def _body_of(payload: object) -> OperationBody:
 
 async def _accept(send: Send, subprotocol: str | None) -> None:
     await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-
-
-async def _send_text(send: Send, text: str) -> None:
-    await send({"type": "websocket.send", "text": text, "bytes": None})
 
 
 async def _close(send: Send, close: _Close) -> None:

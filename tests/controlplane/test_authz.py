@@ -5,9 +5,24 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from controlplane.authz import SYSTEM, Action, Caller, Membership, Role, Target, may, require
+from controlplane.authz import (
+    SYSTEM,
+    Action,
+    Caller,
+    Membership,
+    Role,
+    Target,
+    may,
+    require,
+    sight,
+)
 from controlplane.errors import NotFound, NotPermitted
+from controlplane.keys.models import VirtualKey
+from controlplane.scope import within_reach
+from controlplane.tenancy.models import Member, Team
 
 ORG, OTHER_ORG, TEAM, OTHER_TEAM, ME, MATE, USER = (UUID(int=number) for number in range(1, 8))
 
@@ -34,6 +49,7 @@ ALLOWED = {
     (Role.TEAM_ADMIN, Action.RATES_WRITE): IN_TEAM,
     (Role.TEAM_ADMIN, Action.MODELS_WRITE): IN_TEAM,
     (Role.TEAM_ADMIN, Action.MEMBERS_WRITE): IN_TEAM,
+    (Role.TEAM_ADMIN, Action.COST_CENTERS_WRITE): IN_TEAM,
     (Role.MEMBER, Action.STRUCTURE_READ): SELF,
     (Role.MEMBER, Action.REQUESTS_READ): SELF,
     (Role.MEMBER, Action.KEYS_WRITE): SELF,
@@ -85,3 +101,86 @@ def test_what_one_sees_but_may_not_change_is_not_permitted() -> None:
         require(caller(Role.TEAM_ADMIN), Action.LIMITS_WRITE, TARGETS["own team"], "team")
     with pytest.raises(NotFound):
         require(caller(Role.TEAM_ADMIN), Action.LIMITS_WRITE, TARGETS["other team"], "team")
+
+
+# Few values of each, so that callers of equal sight and targets they reach are common.
+ORGS, TEAMS, MEMBERS = (ORG, OTHER_ORG), (TEAM, OTHER_TEAM), (ME, MATE)
+MEMBERSHIPS = st.builds(
+    Membership,
+    st.sampled_from(ORGS),
+    st.sampled_from(MEMBERS),
+    st.sampled_from(Role),
+    st.sampled_from((None, *TEAMS)),
+)
+CALLERS = st.builds(
+    Caller,
+    st.sampled_from((None, USER, ME)),
+    operator=st.booleans(),
+    membership=st.none() | MEMBERSHIPS,
+    token_id=st.sampled_from((None, USER)),
+)
+ALL_TARGETS = [
+    Target(organization_id, team_id, member_id)
+    for organization_id in ORGS
+    for team_id in (None, *TEAMS)
+    for member_id in (None, *MEMBERS)
+]
+COLUMNS = (
+    (Team.id, None),
+    (Member.team_id, Member.id),
+    (VirtualKey.team_id, VirtualKey.member_id),
+)
+
+
+def answers(caller: Caller) -> list[object]:
+    """All that authorization says about a caller."""
+    allowed = [may(caller, action, target) for action in Action for target in ALL_TARGETS]
+    reaches = [caller.reach(action, place) for action in Action for place in ORGS]
+    conditions = [
+        within_reach(caller, action, place, team=team, member=member)
+        for action in Action
+        for place in ORGS
+        for team, member in COLUMNS
+    ]
+    texts = [str(each.compile(compile_kwargs={"literal_binds": True})) for each in conditions]
+    return [allowed, reaches, texts]
+
+
+@settings(max_examples=300, deadline=None)
+@given(CALLERS, CALLERS)
+def test_callers_of_equal_sight_are_answered_alike(one: Caller, other: Caller) -> None:
+    if sight(one) == sight(other):
+        assert answers(one) == answers(other)
+
+
+def test_all_callers_of_a_small_world_fall_into_sights_with_one_answer_each() -> None:
+    callers = [
+        Caller(user, membership=Membership(place, member, role, team))
+        for user in (USER, ME)
+        for place in ORGS
+        for member in MEMBERS
+        for role in Role
+        for team in (None, *TEAMS)
+    ]
+    found: dict[object, list[object]] = {}
+    for each in callers:
+        assert found.setdefault(sight(each), answers(each)) == answers(each)
+    # Two organizations, each with one sight of its admins, one of its billing viewers, and one for
+    # every member and team of the other two roles.
+    assert len(found) == 2 * (1 + 1 + 2 * 6)
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("other_role", Role)
+def test_two_organizations_never_share_a_sight(role: Role, other_role: Role) -> None:
+    assert sight(caller(role, ORG)) != sight(caller(other_role, OTHER_ORG))
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_member_shares_no_sight_with_the_operator_the_system_or_a_stranger(role: Role) -> None:
+    others = [Caller(USER, operator=True), SYSTEM, Caller(USER)]
+    assert len({sight(each) for each in (caller(role), *others)}) == 4
+
+
+def test_a_caller_is_the_same_by_another_token() -> None:
+    assert Caller(USER, token_id=ME) == Caller(USER, token_id=MATE)

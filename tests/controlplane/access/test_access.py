@@ -34,7 +34,10 @@ async def identify(database, installation, secret):
 async def test_a_token_stands_for_its_member(work_as, org, database, installation) -> None:
     async with work_as(SYSTEM) as work:
         secret = await token_for(work, org, org.team_admin)
-    assert await identify(database, installation, secret) == org.team_admin
+    caller = await identify(database, installation, secret)
+    assert caller == org.team_admin
+    async with database.read() as session:
+        assert caller.token_id == await session.scalar(select(AccessToken.id))
 
 
 async def test_an_operators_token_has_no_membership(work_as, database, installation) -> None:
