@@ -2,7 +2,7 @@
 //
 //     cd scripts/graphiql && npm ci --ignore-scripts && npm run build
 //
-// The same packages give the same bytes. `manifest.json` records what the page asks for and the
+// Another folder can be named as argument. The same packages give the same bytes. `manifest.json` records what the page asks for and the
 // SHA-256 of every file; `LICENSES.txt` the terms of everything that went in.
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import * as esbuild from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const TARGET = resolve(HERE, "../../controlplane/api/graphiql/assets");
+const TARGET = resolve(process.argv[2] ?? join(HERE, "../../controlplane/api/graphiql/assets"));
 const MONACO = resolve(HERE, "monaco.js");
 
 // Fonts are three fifths of the style sheet; the system has fonts.

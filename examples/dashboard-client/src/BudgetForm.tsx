@@ -8,7 +8,7 @@ import {
   CurrentBudgetDocument,
   type Enforcement,
 } from "./gql/graphql";
-import { type NameOf, scopeInput } from "./live";
+import { scopeInput } from "./live";
 import { parseMoney, showMoney } from "./money";
 
 type UserError = ChangeBudgetMutation["budgetUpsert"]["errors"][number];
@@ -16,13 +16,12 @@ type UserError = ChangeBudgetMutation["budgetUpsert"]["errors"][number];
 interface Props {
   budget: BudgetPartsFragment;
   currency: string;
-  nameOf: NameOf;
   onChanged: () => void;
   onClose: () => void;
 }
 
 /** Changes a budget; what the API refuses is shown beside the field it is about. */
-export function BudgetForm({ budget, currency, nameOf, onChanged, onClose }: Props) {
+export function BudgetForm({ budget, currency, onChanged, onClose }: Props) {
   const client = useClient();
   const dialog = useRef<HTMLDialogElement>(null);
   // The version that was on the screen: if it is no longer the budget's, somebody was faster.
@@ -77,7 +76,7 @@ export function BudgetForm({ budget, currency, nameOf, onChanged, onClose }: Pro
   return (
     <dialog ref={dialog} className="card" aria-labelledby="budget-form" onClose={onClose}>
       <form key={seen.version} onSubmit={submit} noValidate>
-        <h2 id="budget-form">Budget of {nameOf(seen.scope)}</h2>
+        <h2 id="budget-form">Budget of {seen.scope.label}</h2>
         <p className="quiet">
           Now {showMoney(seen.limit, currency)} a {seen.period.toLowerCase()}. What is spent stays spent.
         </p>

@@ -2,19 +2,17 @@ import { useState } from "react";
 
 import { BudgetForm } from "./BudgetForm";
 import type { BudgetPartsFragment } from "./gql/graphql";
-import type { NameOf } from "./live";
 import { nanosOf, percentOf, showMoney } from "./money";
 
 interface Props {
   budgets: readonly BudgetPartsFragment[];
   teams: readonly { id: string; name: string }[];
   currency: string;
-  nameOf: NameOf;
   onChanged: () => void;
 }
 
 /** All budgets, those of the organization first, with their live state. */
-export function Budgets({ budgets, teams, currency, nameOf, onChanged }: Props) {
+export function Budgets({ budgets, teams, currency, onChanged }: Props) {
   const [edited, setEdited] = useState<BudgetPartsFragment | null>(null);
   const withBudget = new Set(budgets.map((budget) => budget.scope.id));
   const without = teams.filter((team) => !withBudget.has(team.id));
@@ -26,10 +24,10 @@ export function Budgets({ budgets, teams, currency, nameOf, onChanged }: Props) 
       <ul className="budgets">
         {budgets.map((budget) => (
           <li key={budget.id}>
-            <Heading budget={budget} name={nameOf(budget.scope)} currency={currency} />
-            <Bar budget={budget} name={nameOf(budget.scope)} currency={currency} />
+            <Heading budget={budget} currency={currency} />
+            <Bar budget={budget} currency={currency} />
             <button className="plain" onClick={() => setEdited(budget)}>
-              Change<span className="hidden"> the budget of {nameOf(budget.scope)}</span>
+              Change<span className="hidden"> the budget of {budget.scope.label}</span>
             </button>
           </li>
         ))}
@@ -38,7 +36,7 @@ export function Budgets({ budgets, teams, currency, nameOf, onChanged }: Props) 
         <p className="quiet small">Without a budget: {without.map((team) => team.name).join(", ")}.</p>
       )}
       {edited !== null && (
-        <BudgetForm key={edited.id} {...{ budget: edited, currency, onChanged, nameOf }} onClose={close} />
+        <BudgetForm key={edited.id} {...{ budget: edited, currency, onChanged }} onClose={close} />
       )}
     </section>
   );
@@ -46,16 +44,15 @@ export function Budgets({ budgets, teams, currency, nameOf, onChanged }: Props) 
 
 interface BudgetProps {
   budget: BudgetPartsFragment;
-  name: string;
   currency: string;
 }
 
-function Heading({ budget, name, currency }: BudgetProps) {
+function Heading({ budget, currency }: BudgetProps) {
   const { scope, period, limit, enforcement } = budget;
   return (
     <div className="heading">
       <span>
-        <span className="kind">{scope.kind.toLowerCase()}</span> <strong>{name}</strong>
+        <span className="kind">{scope.kind.toLowerCase()}</span> <strong>{scope.label}</strong>
       </span>
       <span>
         <span className="limit">{showMoney(limit, currency)}</span>{" "}
@@ -68,7 +65,7 @@ function Heading({ budget, name, currency }: BudgetProps) {
   );
 }
 
-function Bar({ budget, name, currency }: BudgetProps) {
+function Bar({ budget, currency }: BudgetProps) {
   const { state } = budget;
   if (state === null) {
     return <p className="quiet small">No live state here.</p>;
@@ -83,7 +80,7 @@ function Bar({ budget, name, currency }: BudgetProps) {
       <div
         className={`bar ${level}`}
         role="meter"
-        aria-label={`Budget of ${name}`}
+        aria-label={`Budget of ${budget.scope.label}`}
         aria-valuemin={0}
         aria-valuemax={100}
         aria-valuenow={settled}

@@ -5,7 +5,7 @@ import { Budgets } from "./Budgets";
 import type { Connection } from "./connection";
 import { OverviewDocument, SessionDocument } from "./gql/graphql";
 import { LiveSpend } from "./LiveSpend";
-import { directoryOf, liveBudgets, scopesToWatch, useLiveSpend } from "./live";
+import { liveBudgets, scopesToWatch, useLiveSpend } from "./live";
 import { LivenessBadge } from "./LivenessBadge";
 import { Requests } from "./Requests";
 
@@ -54,7 +54,6 @@ function Organization(props: Props & { organizationId: string; who: string }) {
     return <p className="notice">Loading…</p>;
   }
   const { currency } = organization;
-  const nameOf = directoryOf(organization);
   return (
     <>
       <header className="top">
@@ -74,12 +73,11 @@ function Organization(props: Props & { organizationId: string; who: string }) {
         </div>
       </header>
       <main className="dashboard">
-        <LiveSpend {...{ feed, currency, connection, nameOf }} />
+        <LiveSpend {...{ feed, currency, connection }} />
         <Budgets
           budgets={liveBudgets(organization.budgets.nodes, feed.latest)}
           teams={organization.teams.nodes}
           currency={currency}
-          nameOf={nameOf}
           onChanged={refresh}
         />
         <Requests {...{ organizationId, currency }} />

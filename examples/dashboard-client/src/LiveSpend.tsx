@@ -1,16 +1,15 @@
 import { type Connection, useLiveness } from "./connection";
-import type { Feed, NameOf } from "./live";
+import type { Feed } from "./live";
 import { nanosOf, percentOf, showMoney } from "./money";
 
 interface Props {
   feed: Feed;
   currency: string;
   connection: Connection;
-  nameOf: NameOf;
 }
 
 /** What is spent at this moment, in all and by scope. */
-export function LiveSpend({ feed, currency, connection, nameOf }: Props) {
+export function LiveSpend({ feed, currency, connection }: Props) {
   const isStale = useLiveness(connection) !== "live";
   const [whole, ...parts] = feed.latest?.scopes ?? [];
   if (feed.problem !== null) {
@@ -40,7 +39,7 @@ export function LiveSpend({ feed, currency, connection, nameOf }: Props) {
             {parts.map(({ scope, lastMinute, requestsPerMinute }) => (
               <li key={scope.id}>
                 <span className="kind">{scope.kind.toLowerCase()}</span>
-                <span className="name">{nameOf(scope)}</span>
+                <span className="name">{scope.label}</span>
                 <span className="amount">{showMoney(lastMinute, currency)}</span>
                 <span className="quiet">{requestsPerMinute} a minute</span>
               </li>

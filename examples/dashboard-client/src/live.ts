@@ -38,18 +38,6 @@ export function scopeInput({ kind, id }: BudgetPartsFragment["scope"]): ScopeInp
   }
 }
 
-/** Finds the name of a scope among what the organization showed. */
-export type NameOf = (scope: BudgetPartsFragment["scope"]) => string;
-
-/** Makes a directory of the organization's scopes; one that is not in it goes by its kind. */
-export function directoryOf({ id, name, teams, members, keys }: OrganizationParts): NameOf {
-  const names = new Map([[id, name]]);
-  teams.nodes.forEach((team) => names.set(team.id, team.name));
-  members.nodes.forEach((member) => names.set(member.id, member.user.email));
-  keys.nodes.forEach((key) => names.set(key.id, key.name));
-  return (scope) => names.get(scope.id) ?? `another ${scope.kind.toLowerCase()}`;
-}
-
 /** Lists whom to follow: the organization first, its teams, then whoever else has a budget. */
 export function scopesToWatch({ id, teams, budgets }: OrganizationParts): ScopeInput[] {
   const teamIds = teams.nodes.map((team) => team.id);
