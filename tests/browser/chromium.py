@@ -12,7 +12,10 @@ from typing import TypeVar
 
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import (
+    StaleElementReferenceException,
+    TimeoutException,
+)
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
@@ -44,15 +47,12 @@ class Browser:
 
     def until(self, condition: Callable[[webdriver.Chrome], T]) -> T:
         """Wait until a condition gives something; fails with what the page shows."""
-        waiting = WebDriverWait(
-            self.driver, WAIT_TIMEOUT_S, 0.05, [StaleElementReferenceException]
-        )
+        waiting = WebDriverWait(self.driver, WAIT_TIMEOUT_S, 0.05, [StaleElementReferenceException])
         try:
             return waiting.until(condition)
-        except Exception:
-            print(self.text())
-            print(self.complaints())
-            raise
+        except TimeoutException as failure:
+            shown = f"The page shows:\n{self.text()}\nIt complains: {self.complaints()}"
+            raise AssertionError(shown) from failure
 
     def until_text(self, text: str) -> None:
         """Wait until the page shows a text."""

@@ -40,8 +40,7 @@ def spend(server: Demo, requests: int) -> int:
         try:
             client.chat.completions.create(model=FLAT_MODEL, messages=HELLO, max_tokens=1)
         except openai.APIStatusError as error:
-            assert error.status_code == 402
-            refused += 1
+            refused += error.status_code == 402
     return refused
 
 

@@ -149,7 +149,9 @@ def test_there_are_ten_operations_and_each_has_one_name() -> None:
 AWAITED = {"07-usage-by-team-and-model"}
 
 
-@pytest.mark.parametrize("path", sorted(OPERATIONS_FOLDER.glob("*.graphql")), ids=lambda it: it.stem)
+@pytest.mark.parametrize(
+    "path", sorted(OPERATIONS_FOLDER.glob("*.graphql")), ids=lambda it: it.stem
+)
 def test_each_operation_is_valid(path) -> None:
     is_valid = not validate(make_schema()._schema, parse(path.read_text()))
     assert is_valid == (path.stem not in AWAITED)
