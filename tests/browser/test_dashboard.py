@@ -132,6 +132,8 @@ def test_the_page_follows_an_application_that_spends(browser: Browser, tmp_path:
     again = {"COMPTROLLER_CORS_ORIGINS": origin, "COMPTROLLER_PORT": str(server.port)}
     with demo(tmp_path, **again):
         until_live(browser)
+        revoke_token(server)
+        browser.until_text("Token refused")
 
 
 def refuse_and_change_a_budget(browser: Browser, server: Demo) -> None:
@@ -171,6 +173,14 @@ def read_back(browser: Browser, server: Demo) -> None:
     until_rows(browser, 25)
     assert browser.driver.find_elements(*LOAD_MORE) == []
     browser.screenshot("dashboard-refusals")
+
+
+def revoke_token(server: Demo) -> None:
+    own = ask(server, "{ viewer { accessTokens { nodes { id } } } }")["viewer"]["accessTokens"]
+    [token] = own["nodes"]
+    revoke = """mutation($id: ID!) { accessTokenRevoke(input: {accessTokenId: $id}) {
+      errors { code } } }"""
+    assert ask(server, revoke, id=token["id"])["accessTokenRevoke"]["errors"] == []
 
 
 def hosts(browser: Browser) -> set[str]:

@@ -71,8 +71,10 @@ def event(socket: Any) -> Any:
 
 
 def spend(stack: Stack, secret: str) -> None:
+    """Ask a model, and wait until that is on record."""
     client = openai.OpenAI(base_url=stack.base_url, api_key=secret)
     client.chat.completions.create(model="sim-flat-0.05", messages=HELLO)
+    assert len(stack.records()) == 1
 
 
 @pytest.fixture

@@ -23,18 +23,28 @@ export interface Api {
 export function makeApi({ endpoint, token }: Session): Api {
   const authorization = `Bearer ${token}`;
   const connection = new Connection();
+  // A token that was just taken is closed upon when its role changes too: only one that is not
+  // taken to begin with is refused for good.
+  let isTaken = false;
+  const isFinal = (event: unknown) => isRefusal(event) && !isTaken;
   const socket = createClient({
     url: endpoint.replace(/^http/, "ws"),
     connectionParams: { authorization },
     keepAlive: PING_EVERY_MS,
     retryAttempts: Number.POSITIVE_INFINITY,
     retryWait: (retries) => pause(Math.min(500 * 2 ** retries, 10_000) * (0.5 + Math.random() / 2)),
-    // Anything but a closed socket would fail again at once, and for ever.
-    shouldRetry: (event) => closeCodeOf(event) !== null && !isRefusal(event),
+    // What the socket tells is an Event. Anything else would fail again at once, and for ever.
+    shouldRetry: (event) => event instanceof Event && !isFinal(event),
     on: {
-      connected: () => connection.heard(),
+      connecting: () => {
+        isTaken = false;
+      },
+      connected: () => {
+        isTaken = true;
+        connection.heard();
+      },
       message: () => connection.heard(),
-      closed: (event) => connection.lost(isRefusal(event)),
+      closed: (event) => connection.lost(isFinal(event)),
     },
   });
   const client = new Client({
@@ -85,13 +95,7 @@ function payloadOf(body: Omit<SubscribePayload, "query"> & { query?: string }): 
 }
 
 function isRefusal(event: unknown): boolean {
-  const code = closeCodeOf(event);
-  return code === UNAUTHORIZED || code === FORBIDDEN;
-}
-
-function closeCodeOf(event: unknown): number | null {
-  const code = typeof event === "object" && event !== null && "code" in event ? event.code : null;
-  return typeof code === "number" ? code : null;
+  return event instanceof CloseEvent && (event.code === UNAUTHORIZED || event.code === FORBIDDEN);
 }
 
 function pause(milliseconds: number): Promise<void> {
