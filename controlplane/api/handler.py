@@ -13,8 +13,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+import structlog
 from graphql import OperationType
-from litestar.types import Receive, Scope, Send
+from litestar.types import Message, Receive, Scope, Send
 from strawberry.types import ExecutionResult
 
 from controlplane.api.authentication import Authenticator
@@ -47,6 +48,8 @@ _ONLY_QUERIES = "GET answers queries only; use POST."
 # Longer lines are refused by the server before they get here.
 _PARAMETERS_MAX = 10
 
+_LOG = structlog.get_logger("controlplane.api")
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -57,6 +60,18 @@ class _Request:
     shared: Headers
     receive: Receive
     send: Send
+
+
+@dataclass(slots=True)
+class _Sending:
+    """Sends, and knows whether the head of an answer is on its way already."""
+
+    send: Send
+    is_begun: bool = False
+
+    async def __call__(self, message: Message) -> None:
+        self.is_begun = True
+        await self.send(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +90,18 @@ class GraphQLHandler:
         headers = headers_of(scope)
         shared = self.cross_origin.answer_headers(headers)
         request_id = str(self.backend.installation.ids.new_uuid())
-        request = _Request(request_id, headers, shared, receive, send)
+        sending = _Sending(send)
+        request = _Request(request_id, headers, shared, receive, sending)
         try:
             await self._answer(scope, request)
         except Refused as refused:
             await self._send(request, refused.answer(request_id))
+        except Exception:
+            if sending.is_begun:
+                raise
+            _LOG.exception("request_failed", request_id=request_id)
+            failure = Refused(500, "INTERNAL", "Something went wrong here.")
+            await self._send(request, failure.answer(request_id))
 
     async def _answer(self, scope: Scope, request: _Request) -> None:
         method = str(scope.get("method"))
@@ -190,8 +212,7 @@ def _operation_of_get(method: str, scope: Scope) -> OperationBody:
     Raises `Refused` (405) for other methods, and for a GET that brings its own document.
     """
     if method == "GET":
-        pairs = parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=_PARAMETERS_MAX)
-        given = dict(pairs)
+        given = _parameters(scope["query_string"])
         if "documentId" in given:
             return OperationBody(
                 document_id=given["documentId"],
@@ -200,6 +221,14 @@ def _operation_of_get(method: str, scope: Scope) -> OperationBody:
             )
     message = "Use POST; GET is answered for trusted documents only, named by `documentId`."
     raise Refused(405, "BAD_USER_INPUT", message, (("allow", "POST"),))
+
+
+def _parameters(query_string: bytes) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query_string.decode("latin-1"), max_num_fields=_PARAMETERS_MAX))
+    except ValueError as error:
+        message = f"Send at most {_PARAMETERS_MAX} parameters."
+        raise Refused(400, "BAD_USER_INPUT", message) from error
 
 
 def _variables(text: str | None) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+import structlog
 from graphql import OperationType
 from litestar.types import Receive, Scope, Send
 
@@ -35,6 +36,10 @@ ID_LENGTH_MAX = 255
 PING_EVERY_S = 20.0
 # Answers to pings and the like, which a client that reads nothing could make us pile up.
 REPLIES_WAITING_MAX = 100
+# A client that reads nothing would keep a closing socket open for ever.
+CLOSE_TIMEOUT_S = 5.0
+# A frame of control has at most 125 bytes, two of which are the code (RFC 6455, 5.5).
+REASON_BYTES_MAX = 123
 
 _GOING_AWAY = 1001
 _POLICY_VIOLATION = 1008
@@ -47,8 +52,11 @@ _BAD_PROTOCOL = 4406
 _INIT_TIMEOUT = 4408
 _SUBSCRIBER_EXISTS = 4409
 _TOO_MANY_INITS = 4429
+_INTERNAL = 4500
 
 ONLY_SUBSCRIPTIONS = "Only subscriptions are answered on a socket; POST queries and mutations."
+
+_LOG = structlog.get_logger("controlplane.api")
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -134,22 +142,25 @@ class Connection:
         self._replies: deque[str] = deque(maxlen=REPLIES_WAITING_MAX)
         self._wake = asyncio.Event()
         self._closing: _Close | None = None
+        self._is_closing = asyncio.Event()
 
     async def serve(self) -> None:
         """Read and write until either side closes."""
         reader = asyncio.create_task(self._read(), name="socket reader")
         writer = asyncio.create_task(self._write(), name="socket writer")
+        ending = asyncio.create_task(self._is_closing.wait(), name="socket end")
+        tasks = {reader, writer, ending}
         try:
-            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            if reader.done() and self._closing is not None:
-                await writer
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if self._closing is not None:
+                await asyncio.wait({writer}, timeout=CLOSE_TIMEOUT_S)
         finally:
-            reader.cancel()
-            writer.cancel()
+            for task in tasks:
+                task.cancel()
             self._release()
-            await asyncio.wait({reader, writer})
-            # A client that vanishes mid-message makes either fail: that is its way to leave.
-            for task in (reader, writer):
+            await asyncio.wait(tasks)
+            # A client that vanishes mid-message makes them fail: that is its way to leave.
+            for task in tasks:
                 if not task.cancelled():
                     task.exception()
 
@@ -157,6 +168,7 @@ class Connection:
         """Close the socket as soon as what is being written is written."""
         if self._closing is None:
             self._closing = close
+            self._is_closing.set()
             self._wake.set()
 
     def _release(self) -> None:
@@ -175,6 +187,9 @@ class Connection:
                 await self._handle(message)
         except _Close as close:
             self.end(close)
+        except Exception:  # noqa: BLE001 - the edge: whoever is connected is told, masked
+            _LOG.exception("socket_failed")
+            self.end(_Close(_INTERNAL, "Internal server error"))
 
     async def _read_init(self) -> None:
         """Wait for the first message, which must say who asks."""
@@ -246,7 +261,10 @@ class Connection:
             self._parts.fan_out.leave(found.operation, self._caller, found.listener)
 
     async def _next_message(self) -> Message | None:
-        event = await self._receive()
+        try:
+            event = await self._receive()
+        except Exception:  # noqa: BLE001 - whatever a server raises for a client that vanished
+            return None
         if event["type"] != "websocket.receive":
             return None
         text = event.get("text")
@@ -336,4 +354,5 @@ async def _send_text(send: Send, text: str) -> None:
 
 
 async def _close(send: Send, close: _Close) -> None:
-    await send({"type": "websocket.close", "code": close.code, "reason": close.reason})
+    reason = close.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
+    await send({"type": "websocket.close", "code": close.code, "reason": reason})
