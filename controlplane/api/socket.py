@@ -153,7 +153,9 @@ class Connection:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._closing is not None:
-                await asyncio.wait({writer}, timeout=CLOSE_TIMEOUT_S)
+                closer = asyncio.create_task(self._close(reader, writer), name="socket close")
+                tasks.add(closer)
+                await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
         finally:
             for task in tasks:
                 task.cancel()
@@ -170,6 +172,13 @@ class Connection:
             self._closing = close
             self._is_closing.set()
             self._wake.set()
+
+    async def _close(self, reader: asyncio.Task[None], writer: asyncio.Task[None]) -> None:
+        assert self._closing is not None
+        # Granian sends no close while somebody waits for a message.
+        reader.cancel()
+        await asyncio.wait({reader, writer})
+        await _close(self._send, self._closing)
 
     def _release(self) -> None:
         for name in tuple(self._subscriptions):
@@ -291,7 +300,6 @@ class Connection:
             self._wake.clear()
             await self._write_all()
             if self._closing is not None:
-                await _close(self._send, self._closing)
                 return
 
     async def _write_all(self) -> None:

@@ -35,6 +35,7 @@ class Api:
     client: httpx.AsyncClient
     plane: ControlPlane
     states: dict[Any, LimitState]
+    recorder: Recorder
 
     async def token(self, caller: Caller) -> str:
         async with self.plane.database.write() as session:
@@ -100,7 +101,7 @@ def one_schema() -> Iterator[None]:
 @pytest.fixture
 async def api(one_schema, database, installation, events) -> AsyncIterator[Api]:
     states: dict[Any, LimitState] = {}
-    live, _recorder = feed_of(database, installation, events)
+    live, recorder = feed_of(database, installation, events)
     plane = ControlPlane(
         installation.settings,
         installation.clock,
@@ -113,5 +114,5 @@ async def api(one_schema, database, installation, events) -> AsyncIterator[Api]:
     app = Litestar(route_handlers=list(plane.routes), openapi_config=None)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield Api(client, plane, states)
+        yield Api(client, plane, states, recorder)
         await plane.stop()
