@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from graphql import (
     DocumentNode,
     FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLError,
     GraphQLSchema,
     GraphQLSyntaxError,
+    InlineFragmentNode,
     OperationDefinitionNode,
     parse,
     specified_rules,
@@ -22,6 +25,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
+from controlplane.api.connections import FIRST_MAX
 from controlplane.api.limiter import (
     NO_VARIABLES,
     TOKENS_MAX,
@@ -32,10 +36,17 @@ from controlplane.api.limiter import (
     refusal,
     weigh_operations,
 )
+from controlplane.api.merging import MENTIONS_MAX, mentions_of
 
 DOCUMENTS_MAX = 512
-SIZES_MAX = 4_096
+# What is remembered of a document is its text too: comments and strings are hardly any tokens.
+DOCUMENT_LENGTH_MAX = 100_000
+# Of one document, by operation and page sizes.
+SIZES_MAX = 64
 ERRORS_MAX = 10
+
+# The name of an operation, and the sizes of its pages by the variables that say them.
+_SizeKey = tuple[str | None, tuple[tuple[str, int | None], ...]]
 
 # One tuple for all documents: a rule class made for each would be a new key of every cache.
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
@@ -45,12 +56,13 @@ _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
 class Prepared:
     """A document that may be executed, or why not: a text that is no document has none.
 
-    `size_variables` are the variables that say how large a page is.
+    `size_variables` are the variables that say how large a page is, `sizes` what was measured.
     """
 
     document: DocumentNode | None
     errors: tuple[GraphQLError, ...]
     size_variables: frozenset[str] = frozenset()
+    sizes: dict[_SizeKey, Size] = field(default_factory=dict)
 
     def operation(self, name: str | None) -> OperationDefinitionNode | None:
         """Find the operation of this name; None when it does not choose exactly one."""
@@ -67,6 +79,9 @@ class Prepared:
 @lru_cache(DOCUMENTS_MAX)
 def prepare(schema: GraphQLSchema, text: str) -> Prepared:
     """Parse, measure and validate a document."""
+    if len(text) > DOCUMENT_LENGTH_MAX:
+        reason = f"The document is longer than {DOCUMENT_LENGTH_MAX} characters; use variables."
+        return Prepared(None, (_too_expensive(reason),))
     try:
         document = parse(text, max_tokens=TOKENS_MAX)
     except GraphQLSyntaxError as error:
@@ -83,38 +98,42 @@ def points_of(
 
     Raises `GraphQLError` when they are too many.
     """
-    names = sorted(prepare(schema, text).size_variables)
+    prepared = prepare(schema, text)
+    names = sorted(prepared.size_variables)
     values = tuple((name, _size_value(variables.get(name))) for name in names)
-    size = _size(schema, text, operation_name, values)
+    size = _size(prepared, (operation_name, values))
     reason = refusal(size)
     if reason is not None:
         raise _too_expensive(reason)
     return size.points
 
 
-@lru_cache(SIZES_MAX)
-def _size(
-    schema: GraphQLSchema,
-    text: str,
-    operation_name: str | None,
-    values: tuple[tuple[str, int | None], ...],
-) -> Size:
-    document = prepare(schema, text).document
-    return Size() if document is None else measure(document, operation_name, dict(values))
+def _size(prepared: Prepared, key: _SizeKey) -> Size:
+    """Measure, or remember; what is remembered goes when its document does."""
+    found = prepared.sizes.get(key)
+    if found is not None or prepared.document is None:
+        return found or Size()
+    if len(prepared.sizes) >= SIZES_MAX:
+        prepared.sizes.clear()
+    size = prepared.sizes[key] = measure(prepared.document, key[0], dict(key[1]))
+    return size
 
 
 def _size_value(value: object) -> int | None:
+    """Read a page size no further than pages go, so that there are few."""
     if isinstance(value, list):
-        return len(value)
-    return value if isinstance(value, int) else None
+        return min(len(value), FIRST_MAX)
+    return max(0, min(value, FIRST_MAX)) if isinstance(value, int) else None
 
 
 def _checked(schema: GraphQLSchema, document: DocumentNode) -> Prepared:
     """Measure first: some rules take long over what unfolds exponentially."""
     try:
         # What its variables will be is not known yet: it is refused only if it is always too much.
-        scale = Scale(fragments_of(document), NO_VARIABLES, unknown=1)
+        fragments = fragments_of(document)
+        scale = Scale(fragments, NO_VARIABLES, unknown=1)
         reason = refusal(weigh_operations(document, scale, None))
+        reason = reason or _too_many_mentions(document, fragments)
         if reason is not None:
             return Prepared(document, (_too_expensive(reason),))
         errors = validate(schema, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=True)
@@ -123,13 +142,26 @@ def _checked(schema: GraphQLSchema, document: DocumentNode) -> Prepared:
     return Prepared(document, tuple(errors), frozenset(scale.size_variables))
 
 
-def root_field_of(operation: OperationDefinitionNode) -> str:
+def _too_many_mentions(
+    document: DocumentNode, fragments: Mapping[str, FragmentDefinitionNode]
+) -> str | None:
+    if mentions_of(document, fragments) <= MENTIONS_MAX:
+        return None
+    return f"The query asks more than {MENTIONS_MAX} times for the same field in one place."
+
+
+def root_field_of(document: DocumentNode, operation: OperationDefinitionNode) -> str:
     """Name the first field of an operation, which is the only one of a subscription.
 
-    It may stand inside fragments: then the name is empty.
+    It may stand inside fragments. The document has been validated: none contains itself.
     """
+    fragments = fragments_of(document)
     first = operation.selection_set.selections[0]
-    return first.name.value if isinstance(first, FieldNode) else ""
+    while not isinstance(first, FieldNode):
+        inner = fragments[first.name.value] if isinstance(first, FragmentSpreadNode) else first
+        assert isinstance(inner, InlineFragmentNode | FragmentDefinitionNode)
+        first = inner.selection_set.selections[0]
+    return first.name.value
 
 
 def _name_of(operation: OperationDefinitionNode) -> str | None:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import structlog
 from graphql import OperationType
-from litestar.types import Receive, Scope, Send
+from litestar.types import Message, Receive, Scope, Send
 from strawberry.types import ExecutionResult
 
 from controlplane.api.authentication import Authenticator
@@ -50,6 +50,8 @@ _LOG = structlog.get_logger("controlplane.api")
 # Longer lines are refused by the server before they get here.
 _PARAMETERS_MAX = 10
 
+_LOG = structlog.get_logger("controlplane.api")
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -60,6 +62,18 @@ class _Request:
     shared: Headers
     receive: Receive
     send: Send
+
+
+@dataclass(slots=True)
+class _Sending:
+    """Sends, and knows whether the head of an answer is on its way already."""
+
+    send: Send
+    is_begun: bool = False
+
+    async def __call__(self, message: Message) -> None:
+        self.is_begun = True
+        await self.send(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +92,18 @@ class GraphQLHandler:
         headers = headers_of(scope)
         shared = self.cross_origin.answer_headers(headers)
         request_id = str(self.backend.installation.ids.new_uuid())
-        request = _Request(request_id, headers, shared, receive, send)
+        sending = _Sending(send)
+        request = _Request(request_id, headers, shared, receive, sending)
         try:
             await self._answer(scope, request)
         except Refused as refused:
             await self._send(request, refused.answer(request_id))
-        except Exception:  # noqa: BLE001 - the edge: what is down is told as such, not by a trace
-            _LOG.exception("api_request_failed", request_id=request_id)
-            failed = Refused(500, "INTERNAL", "Something went wrong here.")
-            await self._send(request, failed.answer(request_id))
+        except Exception:
+            if sending.is_begun:
+                raise
+            _LOG.exception("request_failed", request_id=request_id)
+            failure = Refused(500, "INTERNAL", "Something went wrong here.")
+            await self._send(request, failure.answer(request_id))
 
     async def _answer(self, scope: Scope, request: _Request) -> None:
         method = str(scope.get("method"))
@@ -212,7 +229,8 @@ def _parameters(query_string: bytes) -> dict[str, str]:
     try:
         return dict(parse_qsl(query_string.decode("latin-1"), max_num_fields=_PARAMETERS_MAX))
     except ValueError as error:
-        raise Refused(400, "BAD_USER_INPUT", f"At most {_PARAMETERS_MAX} parameters.") from error
+        message = f"Send at most {_PARAMETERS_MAX} parameters."
+        raise Refused(400, "BAD_USER_INPUT", message) from error
 
 
 def _variables(text: str | None) -> dict[str, Any] | None:

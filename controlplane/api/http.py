@@ -57,7 +57,7 @@ def check_content(headers: Mapping[str, str]) -> None:
     Raises `Refused`.
     """
     content_type, _, parameters = headers.get("content-type", "").partition(";")
-    charset = parameters.replace(" ", "").lower()
+    charset = parameters.strip().lower().replace('"', "")
     if content_type.strip().lower() != JSON or charset not in {"", "charset=utf-8"}:
         raise Refused(415, "BAD_USER_INPUT", "Send application/json in UTF-8.")
     if headers.get("content-encoding", "identity").lower() != "identity":
@@ -89,7 +89,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
     Raises `Refused`, before reading when the size is declared.
     """
     declared = headers.get("content-length", "")
-    if declared.isdigit() and int(declared[:20]) > BODY_BYTES_MAX:
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > BODY_BYTES_MAX:
         raise _too_large()
     parts: list[bytes] = []
     size = 0

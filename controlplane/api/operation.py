@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ from controlplane.api.documents import points_of, prepare, root_field_of
 from controlplane.api.points import Charge, PointBuckets
 from controlplane.authz import Caller
 
-OPERATION_NAME_LENGTH_MAX = 200
+# Deeper than any input of the schema, and far from what the interpreter can walk.
+VARIABLES_DEPTH_MAX = 64
 
 
 class OperationBody(msgspec.Struct, frozen=True, rename="camel"):
@@ -83,7 +85,8 @@ class Desk:
         Raises `RequestError`; nothing is taken then.
         """
         text = self.documents.text_of(body)
-        _refuse_nul(text, body.variables)
+        _refuse_nul(text)
+        _check_values(body.variables)
         prepared = prepare(self.schema, text)
         if prepared.errors:
             status = 400 if prepared.document is None else 422
@@ -95,7 +98,8 @@ class Desk:
             raise RequestError(400, else_say)
         variables = body.variables or {}
         charge = self._charge(text, body.operation_name, variables, caller)
-        root_field = root_field_of(chosen)
+        assert prepared.document is not None
+        root_field = root_field_of(prepared.document, chosen)
         return Operation(text, body.operation_name, variables, chosen.operation, root_field, charge)
 
     def _charge(
@@ -130,18 +134,34 @@ def read_operation(raw: bytes) -> OperationBody:
         ) from error
 
 
-def _refuse_nul(text: str, variables: dict[str, Any] | None) -> None:
+def _refuse_nul(text: str) -> None:
     """Refuse the character NUL, which one of the databases stores and the other does not."""
-    is_escaped = "\\u0000" in text or "\\u{0" in text
-    if "\0" in text or is_escaped or _has_nul(variables):
-        raise RequestError(400, "The character U+0000 is not allowed.")
+    if "\0" in text or "\\u0000" in text or "\\u{0" in text:
+        raise _nul()
 
 
-def _has_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
+def _check_values(variables: dict[str, Any] | None) -> None:
+    """Refuse NUL in variables, and nesting that would go on forever.
+
+    Raises `RequestError`.
+    """
+    level: list[object] = [variables]
+    for _ in range(VARIABLES_DEPTH_MAX + 1):
+        if any(isinstance(each, str) and "\0" in each for each in level):
+            raise _nul()
+        level = [inner for each in level for inner in _inside(each)]
+        if not level:
+            return
+    raise RequestError(400, f"`variables` are nested deeper than {VARIABLES_DEPTH_MAX}.")
+
+
+def _inside(value: object) -> Iterator[object]:
     if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
-    if isinstance(value, list):
-        return any(_has_nul(each) for each in value)
-    return False
+        yield from value
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+def _nul() -> RequestError:
+    return RequestError(400, "The character U+0000 is not allowed.")

@@ -19,6 +19,8 @@ from controlplane.context import Installation
 from controlplane.db import Database
 
 CHECK_EVERY_S = 1.0
+# A database that takes longer counts as one that does not answer.
+CHECK_TIMEOUT_S = 1.0
 # Without an answer of the database for this long, nobody is known to be allowed anything.
 UNCHECKED_CHECKS_MAX = 5
 SESSIONS_MAX = 10_000
@@ -72,13 +74,16 @@ class Sessions:
 
     async def check(self) -> None:
         """End the connections of callers who may not see any more what they could see."""
-        token_ids = {each.caller.token_id for each in self._open} - {None}
+        # Those that are opened while the database answers are not in its answer.
+        asked = tuple(self._open)
+        token_ids = {each.caller.token_id for each in asked} - {None}
         async with self._database.read() as session:
             now = self._installation.now()
             known = await callers_of_tokens(session, [each for each in token_ids if each], now)
-        for each in tuple(self._open):
+        for each in asked:
             current = None if each.caller.token_id is None else known.get(each.caller.token_id)
-            if current is None or sight(current) != sight(each.caller):
+            is_changed = current is None or sight(current) != sight(each.caller)
+            if is_changed and each in self._open:
                 self._end(each)
 
     async def _check_often(self) -> None:
@@ -86,7 +91,8 @@ class Sessions:
         while self._open:
             await self._sleep(CHECK_EVERY_S)
             try:
-                await self.check()
+                async with asyncio.timeout(CHECK_TIMEOUT_S):
+                    await self.check()
                 unanswered = 0
             except Exception:  # noqa: BLE001 - the edge of a task that must outlive any store
                 unanswered += 1

@@ -34,16 +34,18 @@ MESSAGE_BYTES_MAX = 64 * 1024
 SUBSCRIPTIONS_MAX = 10
 ID_LENGTH_MAX = 255
 PING_EVERY_S = 20.0
-# A client that reads nothing for this long is cut off; so is one that does not take a close.
+# A client that takes nothing of what waits for it for this long is cut off.
 STALLED_MAX_S = 30.0
-CLOSE_TIMEOUT_S = 5.0
 # Answers to pings and the like, which a client that reads nothing could make us pile up.
 REPLIES_WAITING_MAX = 100
+# A client that reads nothing would keep a closing socket open for ever.
+CLOSE_TIMEOUT_S = 5.0
+# A frame of control has at most 125 bytes, two of which are the code (RFC 6455, 5.5).
+REASON_BYTES_MAX = 123
 
 _GOING_AWAY = 1001
 _POLICY_VIOLATION = 1008
 _TOO_BIG = 1009
-_INTERNAL = 1011
 _TRY_LATER = 1013
 _BAD_REQUEST = 4400
 _UNAUTHORIZED = 4401
@@ -52,6 +54,7 @@ _BAD_PROTOCOL = 4406
 _INIT_TIMEOUT = 4408
 _SUBSCRIBER_EXISTS = 4409
 _TOO_MANY_INITS = 4429
+_INTERNAL = 4500
 
 _LOG = structlog.get_logger("controlplane.api")
 
@@ -141,25 +144,28 @@ class Connection:
         self._replies: deque[str] = deque()
         self._wake = asyncio.Event()
         self._closing: _Close | None = None
-        self._writer: asyncio.Task[None] | None = None
+        self._is_closing = asyncio.Event()
         self._sent = 0
 
     async def serve(self) -> None:
         """Read and write until either side closes."""
         reader = asyncio.create_task(self._read(), name="socket reader")
-        writer = self._writer = asyncio.create_task(self._write(), name="socket writer")
+        writer = asyncio.create_task(self._write(), name="socket writer")
+        ending = asyncio.create_task(self._is_closing.wait(), name="socket end")
         watch = asyncio.create_task(self._watch(), name="socket watch")
-        tasks = {reader, writer, watch}
+        tasks = {reader, writer, ending, watch}
         try:
-            await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._closing is not None:
-                await asyncio.wait({writer})
+                closer = asyncio.create_task(self._close(reader, writer), name="socket close")
+                tasks.add(closer)
+                await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
         finally:
             for task in tasks:
                 task.cancel()
             self._release()
             await asyncio.wait(tasks)
-            # A client that vanishes while it is written to makes the writer fail: its way to leave.
+            # A client that vanishes mid-message makes them fail: that is its way to leave.
             for task in tasks:
                 if not task.cancelled():
                     task.exception()
@@ -168,15 +174,11 @@ class Connection:
         """Close the socket as soon as what is being written is written."""
         if self._closing is None:
             self._closing = close
+            self._is_closing.set()
             self._wake.set()
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abandon)
-
-    def _abandon(self) -> None:
-        """Drop the connection of a client that takes nothing any more."""
-        if self._writer is not None:
-            self._writer.cancel()
 
     async def _watch(self) -> None:
+        """End when the client has taken nothing of what waits for it."""
         while True:
             sent = self._sent
             await asyncio.sleep(STALLED_MAX_S)
@@ -184,7 +186,14 @@ class Connection:
                 each.listener.pending for each in self._subscriptions.values()
             )
             if is_waiting and self._sent == sent:
-                self._abandon()
+                return
+
+    async def _close(self, reader: asyncio.Task[None], writer: asyncio.Task[None]) -> None:
+        assert self._closing is not None
+        # Granian sends no close while somebody waits for a message.
+        reader.cancel()
+        await asyncio.wait({reader, writer})
+        await _close(self._send, self._closing)
 
     def _release(self) -> None:
         for name in tuple(self._subscriptions):
@@ -202,9 +211,9 @@ class Connection:
                 await self._handle(message)
         except _Close as close:
             self.end(close)
-        except Exception:  # noqa: BLE001 - the edge: nobody is left waiting for a store that is down
+        except Exception:  # noqa: BLE001 - the edge: whoever is connected is told, masked
             _LOG.exception("socket_failed")
-            self.end(_Close(_INTERNAL, "Something went wrong here"))
+            self.end(_Close(_INTERNAL, "Internal server error"))
 
     async def _read_init(self) -> None:
         """Wait for the first message, which must say who asks."""
@@ -276,7 +285,10 @@ class Connection:
             self._parts.fan_out.leave(found.operation, self._caller, found.listener)
 
     async def _next_message(self) -> Message | None:
-        event = await self._receive()
+        try:
+            event = await self._receive()
+        except Exception:  # noqa: BLE001 - whatever a server raises for a client that vanished
+            return None
         if event["type"] != "websocket.receive":
             return None
         text = event.get("text")
@@ -305,7 +317,6 @@ class Connection:
             self._wake.clear()
             await self._write_all()
             if self._closing is not None:
-                await _close(self._send, self._closing)
                 return
 
     async def _write_all(self) -> None:
@@ -369,4 +380,5 @@ async def _accept(send: Send, subprotocol: str | None) -> None:
 
 
 async def _close(send: Send, close: _Close) -> None:
-    await send({"type": "websocket.close", "code": close.code, "reason": close.reason})
+    reason = close.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
+    await send({"type": "websocket.close", "code": close.code, "reason": reason})

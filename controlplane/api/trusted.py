@@ -65,9 +65,7 @@ def load_trusted_documents(
         errors = prepare(schema, text).errors
         if errors:
             raise SettingsError(f"{path}: the document {name!r} is not valid: {errors[0].message}")
-    return TrustedDocuments(
-        {name.removeprefix(_PREFIX): text for name, text in by_id.items()}, only
-    )
+    return TrustedDocuments(by_id, only)
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -80,7 +78,11 @@ def _read(path: Path) -> dict[str, str]:
         raise SettingsError(f"{path}: {error}") from error
     if len(found) > TRUSTED_DOCUMENTS_MAX:
         raise SettingsError(f"{path}: at most {TRUSTED_DOCUMENTS_MAX} documents.")
-    return found
+    by_id = {name.removeprefix(_PREFIX): text for name, text in found.items()}
+    for name, text in found.items():
+        if by_id[name.removeprefix(_PREFIX)] != text:
+            raise SettingsError(f"{path}: there are two documents {name.removeprefix(_PREFIX)!r}.")
+    return by_id
 
 
 def _document_id(body: OperationBody) -> str | None:

@@ -22,19 +22,26 @@ from controlplane.live.windows import Figures, Windows
 TAIL_REQUESTS_MAX = 500
 
 FlushedSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+IsWanted = Callable[[DecisionRecord], bool]
 
 
 class Tail:
-    """The ids of requests put on record since they were last taken."""
+    """The ids of requests put on record since they were last taken.
 
-    def __init__(self) -> None:
+    Only of those that `is_wanted`: others' requests must neither push them out nor be counted.
+    """
+
+    def __init__(self, is_wanted: IsWanted) -> None:
+        self._is_wanted = is_wanted
         self._ids: deque[UUID] = deque(maxlen=TAIL_REQUESTS_MAX)
         self._dropped = 0
 
-    def put(self, request_id: UUID) -> None:
+    def put(self, record: DecisionRecord) -> None:
         """Take note of a request."""
+        if not self._is_wanted(record):
+            return
         self._dropped += len(self._ids) == TAIL_REQUESTS_MAX
-        self._ids.append(request_id)
+        self._ids.append(UUID(bytes=record.id))
 
     def take(self) -> tuple[list[UUID], int]:
         """Give all ids, the oldest first, and how many were dropped."""
@@ -71,7 +78,7 @@ class Watched:
     def take(self, record: DecisionRecord) -> None:
         """Count a record that has been written."""
         for tail in self.tails:
-            tail.put(UUID(bytes=record.id))
+            tail.put(record)
         if not self.is_seeded:
             return
         path = _path(record.organization_id, record.team_id, record.member_id, record.key_id)
@@ -124,11 +131,11 @@ class LiveFeed:
                 del self._watched[organization_id]
 
     @asynccontextmanager
-    async def tail(self, organization_id: UUID) -> AsyncIterator[Tail]:
-        """Follow the requests of an organization from now on."""
+    async def tail(self, organization_id: UUID, is_wanted: IsWanted) -> AsyncIterator[Tail]:
+        """Follow some requests of an organization from now on."""
         watched = self._watched.setdefault(organization_id, Watched())
         watched.watchers += 1
-        tail = Tail()
+        tail = Tail(is_wanted)
         watched.tails.add(tail)
         try:
             yield tail

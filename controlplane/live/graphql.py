@@ -20,12 +20,13 @@ from controlplane.authz import Action, Caller, Reach, Target, may
 from controlplane.breakers.graphql import Breaker, breaker_of
 from controlplane.clock import instant
 from controlplane.errors import InvalidInput
+from controlplane.ledger.records import DecisionRecord
 from controlplane.limits.graphql import Budget, budget_of
 from controlplane.limits.models import Limit, LimitKind, ScopeKind
 from controlplane.limits.nesting import BREAKER_WINDOWS_S, breaker_id
 from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_of
 from controlplane.limits.subjects import Scope, target_of_scope
-from controlplane.live.feed import Watched
+from controlplane.live.feed import IsWanted, Watched
 from controlplane.live.windows import Figures
 from controlplane.scope import not_found
 from controlplane.usage.graphql import RequestFilterInput, RequestLog, requests_among
@@ -126,8 +127,8 @@ class LiveSubscription:
         place = expect(organization_id, NodeKind.ORGANIZATION, "organization").id
         if info.context.caller.reach(Action.REQUESTS_READ, place) is Reach.NONE:
             raise not_found("organization")
-        seq = 0
-        async with info.context.backend.live.tail(place) as tail:
+        seq, is_visible = 0, _visible_to(info.context.caller)
+        async with info.context.backend.live.tail(place, is_visible) as tail:
             while True:
                 await asyncio.sleep(TAIL_INTERVAL_S)
                 ids, missed = tail.take()
@@ -202,6 +203,14 @@ class _Board:
 
     def _figures(self, info: Info, scope: Scope) -> Figures:
         return self.watched.figures(scope, info.context.backend.installation.clock.wall_ns())
+
+
+def _visible_to(caller: Caller) -> IsWanted:
+    def is_visible(record: DecisionRecord) -> bool:
+        target = Target(record.organization_id, team_id=record.team_id, member_id=record.member_id)
+        return may(caller, Action.REQUESTS_READ, target)
+
+    return is_visible
 
 
 async def _breakers(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +17,7 @@ from litestar import Litestar
 from sqlalchemy import select
 
 from controlplane.access.service import create_access_token, create_operator
+from controlplane.api import entry
 from controlplane.authz import SYSTEM, Caller
 from controlplane.context import Work
 from controlplane.keys.models import VirtualKey
@@ -23,6 +27,7 @@ from controlplane.limits.state import LimitState
 from controlplane.live.feed import LiveFeed
 from controlplane.routes import ControlPlane
 from controlplane.scope import owned
+from controlplane.settings import sqlite_url
 from controlplane.tenancy.models import Member, User
 
 
@@ -112,7 +117,23 @@ def feed_of(database, installation, events) -> tuple[LiveFeed, Recorder]:
 
 
 @pytest.fixture
-async def api(database, installation, events) -> AsyncIterator[Api]:
+def sqlite_url_of_test(sqlite_template: Path, tmp_path: Path) -> str:
+    """For tests whose subject never gets as far as what differs between databases."""
+    path = tmp_path / "test.db"
+    shutil.copy(sqlite_template, path)
+    return sqlite_url(path)
+
+
+@pytest.fixture(scope="session")
+def one_schema() -> Iterator[None]:
+    """Make the schema once: it keeps nothing of a test, and takes longer to make than most take."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(entry, "make_schema", lru_cache(1)(entry.make_schema))
+        yield
+
+
+@pytest.fixture
+async def api(one_schema, database, installation, events) -> AsyncIterator[Api]:
     states: dict[Any, LimitState] = {}
     live, recorder = feed_of(database, installation, events)
     plane = ControlPlane(
