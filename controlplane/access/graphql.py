@@ -9,12 +9,19 @@ import strawberry
 from sqlalchemy import Select
 
 from controlplane.access import models, own
-from controlplane.api.connections import Connection, connection_of, page_by_id
+from controlplane.access.queries import tokens_of_members
+from controlplane.api.connections import (
+    Connection,
+    connection_of,
+    page_by_id,
+    page_of_children,
+)
 from controlplane.api.faults import UserError, attempt
 from controlplane.api.fields import mutation
 from controlplane.api.nodes import Node, NodeKind, expect, global_id
 from controlplane.api.request import Info
 from controlplane.context import Work
+from controlplane.tenancy.models import Member
 
 # Stands in the global id of an operator's token.
 NO_ORGANIZATION = UUID(int=0)
@@ -53,6 +60,23 @@ async def page_of_tokens(
         rows, has_next = await page_by_id(
             session, query, models.AccessToken.id, first=first, after=after
         )
+    return connection_of(rows, access_token_of, lambda row: row.id, has_next=has_next, after=after)
+
+
+async def tokens_of_member(
+    info: Info, member: Member, first: int, after: str | None
+) -> Connection[AccessToken]:
+    """Read a page of the tokens that stand for a member."""
+    rows, has_next = await page_of_children(
+        info,
+        ("Member.accessTokens", member.organization_id),
+        tokens_of_members(member.organization_id),
+        models.AccessToken.id,
+        models.AccessToken.member_id,
+        member.id,
+        first=first,
+        after=after,
+    )
     return connection_of(rows, access_token_of, lambda row: row.id, has_next=has_next, after=after)
 
 

@@ -111,15 +111,14 @@ class Query:
     @resolved("Any object by its global id; null when you may not see it.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:  # noqa: A002
         """Find an object."""
-        name = parse_global_id(id)
-        return None if name is None else await find_node(info, name)
+        return await _find(info, id)
 
     @resolved("Objects by their global ids, at most 100, in order; null where you may not see one.")
     async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
         """Find objects."""
         if len(ids) > NODES_MAX:
             raise InvalidInput(f"At most {NODES_MAX} ids.", field=("ids",))
-        return await asyncio.gather(*(self.node(info, each) for each in ids))
+        return await asyncio.gather(*(_find(info, each) for each in ids))
 
     @resolved("An organization by its slug; null when you may not see it.")
     async def organization(self, info: Info, slug: str) -> Organization | None:
@@ -130,6 +129,11 @@ class Query:
             return None
         reach = info.context.caller.reach(Action.STRUCTURE_READ, row.id)
         return None if reach is Reach.NONE else organization_of(row)
+
+
+async def _find(info: Info, text: str) -> Node | None:
+    name = parse_global_id(text)
+    return None if name is None else await find_node(info, name)
 
 
 @strawberry.type(description="What can be changed.")

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import strawberry
 
-from controlplane.access.graphql import AccessToken, page_of_tokens
-from controlplane.access.queries import may_manage_those_of, tokens_of_member
+from controlplane.access.graphql import AccessToken, tokens_of_member
+from controlplane.access.queries import may_manage_those_of
 from controlplane.api.connections import (
     FIRST_DEFAULT,
     Connection,
@@ -208,7 +208,7 @@ class Member(Node):
         caller = info.context.caller
         if not may_manage_those_of(caller, self.row.organization_id, self.row.id):
             return None
-        return await page_of_tokens(info, tokens_of_member(self.row.id), first, after)
+        return await tokens_of_member(info, self.row, first, after)
 
 
 def user_of(row: models.User) -> User:

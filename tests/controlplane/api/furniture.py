@@ -40,6 +40,7 @@ class Furnished:
 async def furnish(api, org, slug: str) -> Furnished:
     """Put one of everything into an organization."""
     token = await api.token(org.admin)
+    await api.token(org.member)
     place = global_id(NodeKind.ORGANIZATION, org.id, org.id)
     team = global_id(NodeKind.TEAM, org.id, org.team)
     member = global_id(NodeKind.MEMBER, org.id, member_id(org.member))
@@ -50,6 +51,21 @@ async def furnish(api, org, slug: str) -> Furnished:
         assert done["errors"] == [], done
         return done
 
+    cost_center = await change(
+        "costCenterCreate",
+        "CostCenterCreateInput",
+        "costCenter { id }",
+        organizationId=place,
+        code=f"{slug}-code",
+        name=f"{slug} center",
+    )
+    access = await change(
+        "accessTokenCreate",
+        "AccessTokenCreateInput",
+        "accessToken { id }",
+        name=f"{slug} token",
+        idempotencyKey="furniture too",
+    )
     key = await change(
         "virtualKeyCreate",
         "VirtualKeyCreateInput",
@@ -92,6 +108,8 @@ async def furnish(api, org, slug: str) -> Furnished:
         "Budget": budget["budget"]["id"],
         "Breaker": breaker["breaker"]["id"],
         "ModelRule": rule["modelRule"]["id"],
+        "CostCenter": cost_center["costCenter"]["id"],
+        "AccessToken": access["accessToken"]["id"],
         "RateLimit": _as(NodeKind.RATE_LIMIT, org.id, key_id),
         "RequestLog": request,
     }

@@ -17,7 +17,7 @@ from controlplane.keys.service import NewKey, create_key
 from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import set_breaker, upsert_budget
 from controlplane.limits.subjects import Scope
-from controlplane.tenancy.models import Member, Team, User
+from controlplane.tenancy.models import CostCenter, Member, Team, User
 from tests.controlplane.api.furniture import request_row
 from tests.controlplane.conftest import WorkAs, member_id
 
@@ -46,11 +46,21 @@ async def crowd(work_as: WorkAs, org) -> None:
                 operator=False,
                 created_at=work.now,
             )
+            cost_center = CostCenter(
+                id=work.new_id(),
+                organization_id=org.id,
+                code=f"CC-{number}",
+                name=f"Center {number}",
+                created_at=work.now,
+            )
+            work.session.add(cost_center)
+            await work.session.flush()
             team = Team(
                 id=work.new_id(),
                 organization_id=org.id,
                 slug=f"team-{number}",
                 name=f"Team {number}",
+                cost_center_id=cost_center.id,
                 created_at=work.now,
             )
             work.session.add_all([user, team])
@@ -117,6 +127,8 @@ def document(name: str) -> str:
 def _asked(name: str, kind: Any) -> str:
     inner = get_named_type(kind)
     arguments = f"({ARGUMENTS[name]})" if name in ARGUMENTS else ""
+    if inner.name.endswith("Connection"):
+        arguments = "(first: 2)"
     if is_leaf_type(inner):
         return name + arguments
     return f"{name}{arguments} {{ {_leaves(inner)} }}"

@@ -54,3 +54,11 @@ def test_a_page_multiplies_what_is_in_it() -> None:
     assert measure(parse("query($n: Int) { keys(first: $n) { id } }")).points == 101
     assert measure(parse("{ keys(first: 99999999999) { id } }")).points == 101
     assert measure(parse("{ keys { id } }")).points == 51
+
+
+def test_the_own_budgets_of_a_scope_are_few() -> None:
+    assert measure(parse("{ key { budgets { id limit } breakers { id } } }")).points == 12
+    # Whatever might be a connection counts as a page of one.
+    for selection in ("nodes { id }", "edges { cursor }", "...f", "... { nodes { id } }"):
+        text = f"{{ budgets {{ {selection} }} }} fragment f on C {{ nodes {{ id }} }}"
+        assert measure(parse(text)).points >= 51

@@ -30,30 +30,61 @@ ROLES = ("admin", "billing_viewer", "team_admin", "member")
 # How the fields that take arguments are asked for; `%NAME%` stands for the id of that type.
 EXAMPLES = {
     "Query.node": 'id: "%Team%"',
+    "Query.nodes": 'ids: ["%Team%", "%VirtualKey%"]',
     "Query.organization": 'slug: "%slug%"',
+    "Organization.team": 'slug: "red"',
+    "Organization.budget": 'scope: {teamId: "%Team%"}, period: MONTH',
+    "Organization.breaker": 'scope: {teamId: "%Team%"}',
+    "Organization.modelRule": 'scope: {teamId: "%Team%"}',
     "Viewer.permissions": 'organizationId: "%Organization%"',
 }
 # A valid input of every mutation, as the admin of the organization; ids as above.
 INPUTS: dict[str, dict[str, Any]] = {
-    "teamCreate": {"organizationId": "%Organization%", "name": "New"},
+    "teamCreate": {
+        "organizationId": "%Organization%",
+        "name": "New",
+        "costCenterId": "%CostCenter%",
+    },
+    "teamUpdate": {"teamId": "%Team%", "expectedVersion": 1, "costCenterId": "%CostCenter%"},
     "memberCreate": {
         "organizationId": "%Organization%",
         "email": "new@example.org",
         "teamId": "%Team%",
+        "costCenterId": "%CostCenter%",
     },
+    "memberUpdate": {
+        "memberId": "%Member%",
+        "expectedVersion": 1,
+        "teamId": "%Team%",
+        "costCenterId": "%CostCenter%",
+    },
+    "costCenterCreate": {"organizationId": "%Organization%", "code": "new", "name": "New"},
+    "costCenterUpdate": {"costCenterId": "%CostCenter%", "expectedVersion": 1, "code": "other"},
     "virtualKeyCreate": {
         "organizationId": "%Organization%",
         "name": "new",
         "idempotencyKey": "new",
         "ownerId": "%Member%",
         "teamId": "%Team%",
+        "costCenterId": "%CostCenter%",
     },
+    "virtualKeyUpdate": {
+        "keyId": "%VirtualKey%",
+        "expectedVersion": 1,
+        "ownerId": "%Member%",
+        "teamId": "%Team%",
+        "costCenterId": "%CostCenter%",
+    },
+    "virtualKeyRotate": {"keyId": "%VirtualKey%", "idempotencyKey": "rotate"},
     "virtualKeySetEnabled": {"keyId": "%VirtualKey%", "enabled": False},
     "budgetUpsert": {"scope": {"keyId": "%VirtualKey%"}, "period": "DAY", "limit": "1"},
     "budgetArchive": {"budgetId": "%Budget%", "expectedVersion": 1},
     "rateLimitSet": {"keyId": "%VirtualKey%", "requestsPerMinute": "5", "expectedVersion": 1},
     "breakerSet": {"scope": {"memberId": "%Member%"}, "perMinute": "1"},
     "modelRuleSet": {"scope": {"organizationId": "%Organization%"}, "allow": ["a"]},
+    "accessTokenCreate": {"name": "new", "idempotencyKey": "token"},
+    "accessTokenRevoke": {"accessTokenId": "%AccessToken%"},
+    "costCenterArchive": {"costCenterId": "%CostCenter%", "expectedVersion": 2},
     # The last one, since nothing can be done with the key afterwards.
     "virtualKeyRevoke": {"keyId": "%VirtualKey%"},
 }
