@@ -9,7 +9,7 @@ import strawberry
 from sqlalchemy import Select
 
 from controlplane.access import models, own
-from controlplane.access.queries import tokens_of_organization
+from controlplane.access.queries import tokens_of_members
 from controlplane.api.connections import (
     Connection,
     connection_of,
@@ -21,6 +21,7 @@ from controlplane.api.fields import mutation
 from controlplane.api.nodes import Node, NodeKind, expect, global_id
 from controlplane.api.request import Info
 from controlplane.context import Work
+from controlplane.tenancy.models import Member
 
 # Stands in the global id of an operator's token.
 NO_ORGANIZATION = UUID(int=0)
@@ -62,17 +63,17 @@ async def page_of_tokens(
     return connection_of(rows, access_token_of, lambda row: row.id, has_next=has_next, after=after)
 
 
-async def page_of_member_tokens(
-    info: Info, organization_id: UUID, member_id: UUID, first: int, after: str | None
+async def tokens_of_member(
+    info: Info, member: Member, first: int, after: str | None
 ) -> Connection[AccessToken]:
-    """Read a page of the tokens of a member; of all members of an answer in one query."""
+    """Read a page of the tokens that stand for a member."""
     rows, has_next = await page_of_children(
         info,
-        ("Member.accessTokens", organization_id),
-        tokens_of_organization(organization_id),
+        ("Member.accessTokens", member.organization_id),
+        tokens_of_members(member.organization_id),
         models.AccessToken.id,
         models.AccessToken.member_id,
-        member_id,
+        member.id,
         first=first,
         after=after,
     )

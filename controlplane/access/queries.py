@@ -26,12 +26,7 @@ def may_manage_those_of(caller: Caller, organization_id: UUID, member_id: UUID) 
     return caller.reach(Action.MEMBERS_WRITE, organization_id) is Reach.ORGANIZATION
 
 
-def tokens_of_member(member_id: UUID) -> Select[AccessToken]:
-    """Select the tokens that stand for a member."""
-    return select(AccessToken).where(AccessToken.member_id == member_id)
-
-
-def tokens_of_organization(organization_id: UUID) -> Select[AccessToken]:
+def tokens_of_members(organization_id: UUID) -> Select[AccessToken]:
     """Select the tokens that stand for members of an organization."""
     return select(AccessToken).where(AccessToken.organization_id == organization_id)
 
@@ -39,7 +34,9 @@ def tokens_of_organization(organization_id: UUID) -> Select[AccessToken]:
 def own_tokens(caller: Caller) -> Select[AccessToken]:
     """Select the tokens that stand for the caller as it is here: this member, or this operator."""
     if caller.membership is not None:
-        return tokens_of_member(caller.membership.member_id)
+        membership = caller.membership
+        inside = tokens_of_members(membership.organization_id)
+        return inside.where(AccessToken.member_id == membership.member_id)
     is_own = and_(AccessToken.user_id == caller.user_id, AccessToken.member_id.is_(None))
     return select(AccessToken).where(is_own if caller.operator else false())
 

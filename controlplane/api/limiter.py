@@ -51,9 +51,10 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "nodes": "ids",
     }
 )
-_CONNECTION_FIELDS = frozenset({"nodes", "edges", "pageInfo", "__typename"})
-# What such a list has without being a page: a scope has three budgets at most.
-SHORT_LIST = 4
+# Fields that are also lists of a few where one scope is asked for its own: a budget for each
+# period, a breaker for each level. A connection shows its objects by these fields alone.
+_SHORT: Mapping[str, int] = MappingProxyType({"budgets": 3, "breakers": 3})
+_OF_CONNECTIONS = frozenset({"nodes", "edges", "pageInfo"})
 # Fields that cost the database more than a look-up.
 _WEIGHTS: Mapping[str, int] = MappingProxyType({"usage": 100, "spend": 10})
 # Lists without `first`, and how many objects they are taken to have: a report may have 10,000
@@ -192,10 +193,10 @@ class Scale:
         for argument in node.arguments or ():
             if argument.name.value == argument_name:
                 return self._size_of(argument.value)
+        if node.name.value in _SHORT and not _may_be_connection(node.selection_set):
+            return _SHORT[node.name.value]
         # `nodes` of a connection shows its edges again and has no argument of its own.
-        if argument_name != "first":
-            return 1
-        return SHORT_LIST if _is_short_list(node) else FIRST_DEFAULT
+        return FIRST_DEFAULT if argument_name == "first" else 1
 
     def _size_of(self, value: ValueNode) -> int:
         """Read a size within what is allowed; what cannot be read may be anything that is."""
@@ -210,14 +211,11 @@ class Scale:
         return FIRST_MAX
 
 
-def _is_short_list(node: FieldNode) -> bool:
-    """Tell a list of objects from a page of them, on which no such field could be asked for.
-
-    The budgets of a team and the breakers of a key are few and have no `first`.
-    """
-    selections = () if node.selection_set is None else node.selection_set.selections
-    names = {each.name.value for each in selections if isinstance(each, FieldNode)}
-    return bool(names - _CONNECTION_FIELDS)
+def _may_be_connection(selections: SelectionSetNode | None) -> bool:
+    return any(
+        not isinstance(each, FieldNode) or each.name.value in _OF_CONNECTIONS
+        for each in (() if selections is None else selections.selections)
+    )
 
 
 def _bounded(value: object, unknown: int) -> int:

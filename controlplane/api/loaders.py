@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
-from controlplane.db import Database
+from controlplane.db import Database, Row
 from controlplane.keys.models import KeySecret
 from controlplane.limits.models import Limit, LimitKind
 from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_of
@@ -25,6 +25,7 @@ from controlplane.scope import TenantRow, owned
 from controlplane.tenancy.models import Organization, User
 
 R = TypeVar("R", bound=TenantRow)
+C = TypeVar("C", bound=Row)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -168,19 +169,19 @@ def settled(
 
 def children(
     database: Database,
-    query: Select[R],
+    query: Select[C],
     row_id: InstrumentedAttribute[UUID],
     parent_id: InstrumentedAttribute[Any],
     *,
     first: int,
     before_id: UUID | None,
-) -> DataLoader[UUID, list[R]]:
+) -> DataLoader[UUID, list[C]]:
     """Make a loader of the newest `first` rows, and one more if there is, of each of many parents.
 
-    `query` starts at `owned` and holds to whom rows must belong; `before_id` is where to go on.
+    `query` holds to whom rows must belong; `before_id` is where to go on.
     """
 
-    async def load(parents: list[UUID]) -> Sequence[list[R]]:
+    async def load(parents: list[UUID]) -> Sequence[list[C]]:
         among = query.where(parent_id.in_(parents))
         if before_id is not None:
             among = among.where(row_id < before_id)

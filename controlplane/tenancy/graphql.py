@@ -8,7 +8,7 @@ from uuid import UUID
 
 import strawberry
 
-from controlplane.access.graphql import AccessToken, page_of_member_tokens
+from controlplane.access.graphql import AccessToken, tokens_of_member
 from controlplane.access.queries import may_manage_those_of
 from controlplane.api.connections import (
     FIRST_DEFAULT,
@@ -215,8 +215,7 @@ class Member(Node):
         caller = info.context.caller
         if not may_manage_those_of(caller, self.row.organization_id, self.row.id):
             return None
-        place = self.row.organization_id
-        return await page_of_member_tokens(info, place, self.row.id, first, after)
+        return await tokens_of_member(info, self.row, first, after)
 
     @resolved("What those of its requests that you may see add up to.")
     async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002

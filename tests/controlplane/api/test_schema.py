@@ -33,6 +33,9 @@ def test_the_points_of_a_report_are_weighed() -> None:
     assert refusal(measure(parse("{ " + many + " }"))) is not None
 
 
-def test_a_short_list_is_no_page() -> None:
-    assert measure(parse("{ budgets { id } }")).points == 1 + 4
-    assert measure(parse("{ budgets { nodes { id } } }")).points == 1 + 50 * 2
+def test_the_own_budgets_of_a_scope_are_few() -> None:
+    assert measure(parse("{ key { budgets { id limit } breakers { id } } }")).points == 12
+    # Whatever might be a connection counts as a page of one.
+    for selection in ("nodes { id }", "edges { cursor }", "...f", "... { nodes { id } }"):
+        text = f"{{ budgets {{ {selection} }} }} fragment f on C {{ nodes {{ id }} }}"
+        assert measure(parse(text)).points >= 51

@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from controlplane.keys.service import NewKey, create_key
-from tests.controlplane.api.conftest import api
+from tests.controlplane.api.conftest import api, one_schema
 from tests.controlplane.usage.records import request
 
-__all__ = ["api"]
+__all__ = ["api", "one_schema"]
 
 
 @dataclass(frozen=True, slots=True)
