@@ -11,13 +11,12 @@ import pytest
 
 from controlplane.api.explorer import OPERATIONS_FOLDER
 from controlplane.api.schema import SDL_PATH
-from tests.controlplane.api.test_explorer import AWAITED
 from tests.npm import DASHBOARD_CLIENT, SCHEMA_CONTRACT, install
 
 PROMISED = SDL_PATH.with_name("schema.promised.graphql")
 DOCUMENTS = [
     *sorted((DASHBOARD_CLIENT / "src/documents").glob("*.graphql")),
-    *sorted(each for each in OPERATIONS_FOLDER.glob("*.graphql") if each.stem not in AWAITED),
+    *sorted(OPERATIONS_FOLDER.glob("*.graphql")),
 ]
 
 
