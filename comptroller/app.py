@@ -26,6 +26,7 @@ from controlplane.keys.secret import load_or_create_pepper
 from controlplane.ledger.recorder import Recorder
 from controlplane.ledger.records import DecisionRecord
 from controlplane.limits.state import LimitState
+from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
 from controlplane.pricing.override import PriceOverride
 from controlplane.pricing.sheet import compile_sheet
@@ -145,9 +146,11 @@ class Comptroller:
     def _written(self, batch: Sequence[DecisionRecord]) -> None:
         self.live.take(batch)
 
-    def _limit_states(self, organization_id: UUID) -> dict[UUID, LimitState]:
+    def _limit_states(self, organization_id: UUID, scope: Scope) -> dict[UUID, LimitState]:
         now_ns = self.clock.wall_ns()
-        states = self.engine.limit_states(str(organization_id), now_ns, self.clock.mono_ns())
+        states = self.engine.scope_states(
+            str(organization_id), scope.kind.value, str(scope.id), now_ns, self.clock.mono_ns()
+        )
         return {
             each.limit_id: LimitState(
                 settled=each.settled,

@@ -7,6 +7,9 @@ from functools import cache
 from zoneinfo import available_timezones
 
 from controlplane.errors import InvalidInput
+from controlplane.money import format_money
+
+MONEY_NANOS_MAX = 2**63 - 1
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
@@ -67,6 +70,17 @@ def checked_number(value: int, field: str, minimum: int, maximum: int) -> int:
     if not minimum <= value <= maximum:
         raise InvalidInput(f"Must be from {minimum} to {maximum}.", field=(field,))
     return value
+
+
+def checked_money(nanos: int, field: str) -> int:
+    """Accept an amount that is not negative and fits 64 bits in nano units.
+
+    Raises `InvalidInput`, which names the range in whole units.
+    """
+    if not 0 <= nanos <= MONEY_NANOS_MAX:
+        largest = format_money(MONEY_NANOS_MAX)
+        raise InvalidInput(f"Must be an amount from 0 to {largest}.", field=(field,))
+    return nanos
 
 
 @cache

@@ -563,6 +563,17 @@ class Engine:
         Raises EngineError: unknown_organization, organization_not_loaded.
         """
 
+    def scope_states(
+        self, organization_id: str, scope_kind: str, scope_id: str, wall_ns: int, mono_ns: int
+    ) -> bytes:
+        """List as JSON the state of every limit of one scope, each as in `limit_states`.
+
+        `scope_kind` is organization, team, member or key; none of an unknown scope. Takes no
+        longer for the other limits of the organization.
+
+        Raises EngineError: unknown_organization, organization_not_loaded, invalid_argument.
+        """
+
     def organization_index(self, organization_id: str) -> int:
         """Return the number by which the other methods know an organization.
 

@@ -31,7 +31,7 @@ async def state_of(
     info: Info, organization_id: UUID, limit: CountedLimit
 ) -> tuple[LimitState, CounterSource]:
     """Read the live state of a limit, else what the ledger knows of it."""
-    live = info.context.limit_state(organization_id, limit.id)
+    live = info.context.limit_state(organization_id, limit.scope, limit.id)
     if live is not None:
         return live, CounterSource.LIVE
     settled = await info.context.settled.load((organization_id, limit))

@@ -22,6 +22,7 @@ from controlplane.keys.models import KeySecret, VirtualKey
 from controlplane.limits.models import Limit
 from controlplane.limits.queries import LimitPair
 from controlplane.limits.state import LimitState, LimitStates
+from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
 from controlplane.policies.models import ModelRule
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
@@ -66,7 +67,7 @@ class Context:
     spending: DataLoader[Spender, Totals] = field(init=False)
     last_uses: DataLoader[RowKey, int | None] = field(init=False)
     children: dict[Hashable, DataLoader[UUID, list[Any]]] = field(default_factory=dict)
-    _states: dict[UUID, Mapping[UUID, LimitState]] = field(default_factory=dict)
+    _states: dict[ScopeKey, Mapping[UUID, LimitState]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.renew()
@@ -100,11 +101,12 @@ class Context:
         ) as work:
             yield work
 
-    def limit_state(self, organization_id: UUID, limit_id: UUID) -> LimitState | None:
-        """Read the live state of a limit; all of one answer are of the same moment."""
-        if organization_id not in self._states:
-            self._states[organization_id] = self.backend.limit_states(organization_id)
-        return self._states[organization_id].get(limit_id)
+    def limit_state(self, organization_id: UUID, scope: Scope, limit_id: UUID) -> LimitState | None:
+        """Read the live state of a limit; all of a scope are of the same moment in one answer."""
+        key = (organization_id, scope)
+        if key not in self._states:
+            self._states[key] = self.backend.limit_states(organization_id, scope)
+        return self._states[key].get(limit_id)
 
 
 Info = strawberry.Info[Context, None]

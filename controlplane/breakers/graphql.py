@@ -118,7 +118,9 @@ class Breaker(Node):
 
     def _states(self, info: Info) -> list[LimitState]:
         names = (breaker_id(self.about.kind, self.about.id, each) for each in BREAKER_WINDOWS_S)
-        found = (info.context.limit_state(self.organization_uuid, name) for name in names)
+        found = (
+            info.context.limit_state(self.organization_uuid, self.about, name) for name in names
+        )
         return [state for state in found if state is not None]
 
 

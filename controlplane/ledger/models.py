@@ -28,7 +28,7 @@ class DecisionRow(Row):
     # Pages of requests are read by organization, newest first (either database reads it backwards).
     __table_args__ = (
         Index("ix_decision_records_page", "organization_id", "admitted_at_ns", "id"),
-        Index("ix_decision_records_key", "organization_id", "key_id", "admitted_at_ns"),
+        Index("ix_decision_records_key", "organization_id", "key_id", "admitted_at_ns", "id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

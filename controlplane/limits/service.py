@@ -8,10 +8,9 @@ from uuid import UUID
 from controlplane.authz import Action, require
 from controlplane.context import Work
 from controlplane.errors import InvalidInput, Subject
-from controlplane.inputs import checked_number, checked_time_zone
+from controlplane.inputs import checked_money, checked_number, checked_time_zone
 from controlplane.limits import queries
 from controlplane.limits.models import (
-    CAP_MAX,
     Limit,
     LimitKind,
     Mode,
@@ -63,7 +62,7 @@ async def upsert_budget(
     """
     target = await target_of_scope(work.session, organization_id, scope)
     require(work.caller, _action_for(scope), target, scope.kind.value)
-    checked_number(cap_nanos, "limit", 0, CAP_MAX)
+    checked_money(cap_nanos, "limit")
     if mode not in {Mode.HARD, Mode.SOFT}:
         raise InvalidInput("A budget is hard or soft.", field=("enforcement",))
     known = await _live_budget(work, organization_id, scope, period)
@@ -151,8 +150,8 @@ async def set_breaker(
     target = await target_of_scope(work.session, organization_id, scope)
     require(work.caller, Action.BREAKERS_WRITE, target, scope.kind.value)
     caps = (
-        _checked_cap(minute_nanos, "perMinute", CAP_MAX),
-        _checked_cap(hour_nanos, "perHour", CAP_MAX),
+        None if minute_nanos is None else checked_money(minute_nanos, "perMinute"),
+        None if hour_nanos is None else checked_money(hour_nanos, "perHour"),
     )
     return await _set_pair(work, organization_id, scope, LimitKind.BREAKER, caps, expected_version)
 
@@ -217,10 +216,10 @@ def _checked_rates(
     requests_per_minute: int | None, tokens_per_minute: int | None
 ) -> tuple[int | None, int | None]:
     return (
-        _checked_cap(requests_per_minute, "requestsPerMinute", PER_MINUTE_MAX),
-        _checked_cap(tokens_per_minute, "tokensPerMinute", PER_MINUTE_MAX),
+        _checked_rate(requests_per_minute, "requestsPerMinute"),
+        _checked_rate(tokens_per_minute, "tokensPerMinute"),
     )
 
 
-def _checked_cap(value: int | None, field: str, maximum: int) -> int | None:
-    return None if value is None else checked_number(value, field, 0, maximum)
+def _checked_rate(value: int | None, field: str) -> int | None:
+    return None if value is None else checked_number(value, field, 0, PER_MINUTE_MAX)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+from controlplane.limits.subjects import Scope
+
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
@@ -28,10 +30,11 @@ class LimitState:
         return (self.settled, self.held, self.is_open)
 
 
-# Asked at most once for each organization and API request; must not block.
-LimitStates = Callable[[UUID], Mapping[UUID, LimitState]]
+# The limits of one scope of an organization, by their ids. Asked at most once for each scope and
+# API request; must not block.
+LimitStates = Callable[[UUID, Scope], Mapping[UUID, LimitState]]
 
 
-def no_limit_states(_organization_id: UUID) -> Mapping[UUID, LimitState]:
+def no_limit_states(_organization_id: UUID, _scope: Scope) -> Mapping[UUID, LimitState]:
     """Answer for a process in which nothing is enforced."""
     return {}

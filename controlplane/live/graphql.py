@@ -165,7 +165,8 @@ class _Board:
     def look(self, info: Info) -> Hashable:
         """Tell what a snapshot would show, so that only changes are sent."""
         states = tuple(
-            info.context.limit_state(self.organization_id, name) for name in self._limit_ids()
+            info.context.limit_state(self.organization_id, scope, name)
+            for scope, name in self._limits()
         )
         shown = tuple(None if each is None else each.figures for each in states)
         return (self._changes, shown, tuple(self._figures(info, each) for each in self.scopes))
@@ -176,13 +177,13 @@ class _Board:
         scopes = [self._scope(info, each) for each in self.scopes]
         return LiveSpend(at=instant(now_ns), seq=BigInt(seq), scopes=scopes)
 
-    def _limit_ids(self) -> list[UUID]:
+    def _limits(self) -> list[tuple[Scope, UUID]]:
         breakers = [
-            breaker_id(pair.scope.kind, pair.scope.id, seconds)
+            (pair.scope, breaker_id(pair.scope.kind, pair.scope.id, seconds))
             for pair in self._breakers
             for seconds in BREAKER_WINDOWS_S
         ]
-        return [row.id for row in self._budgets] + breakers
+        return [(Scope(row.scope_kind, row.scope_id), row.id) for row in self._budgets] + breakers
 
     def _scope(self, info: Info, scope: Scope) -> LiveScope:
         figures = self._figures(info, scope)

@@ -3,7 +3,7 @@
 //! The GIL is kept for a decision, which takes less than a microsecond; it is let go while JSON of
 //! any size is read or written.
 use comptroller_engine as engine;
-use engine::{Amounts, Ask, Digest, Id, KeyLimits, Now, Principal};
+use engine::{Amounts, Ask, Digest, Id, KeyLimits, Now, Principal, Scope, ScopeKind};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -36,6 +36,14 @@ fn reservation_id(bytes: &[u8]) -> Result<engine::ReservationId> {
 
 fn organization_id(text: &str) -> Result<Id> {
     Id::parse(text).ok_or(Error::Limits(engine::Error::UnknownOrganization))
+}
+
+fn scope(kind: &str, id: &str) -> Result<Scope> {
+    let parts = ScopeKind::from_name(kind).zip(Id::parse(id));
+    let (kind, id) = parts.ok_or(Error::Limits(engine::Error::InvalidArgument(
+        "no such scope",
+    )))?;
+    Ok(Scope { kind, id })
 }
 
 /// Wraps [`engine::Engine`].
@@ -245,6 +253,21 @@ impl PyEngine {
     ) -> Result<Bound<'py, PyBytes>> {
         let number = self.organization_index(organization_id)?;
         let json = py.detach(|| self.0.limit_states(number, now(wall_ns, mono_ns)))?;
+        Ok(PyBytes::new(py, &json))
+    }
+
+    fn scope_states<'py>(
+        &self,
+        py: Python<'py>,
+        organization_id: &str,
+        scope_kind: &str,
+        scope_id: &str,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let number = self.organization_index(organization_id)?;
+        let scope = scope(scope_kind, scope_id)?;
+        let json = self.0.scope_states(number, scope, now(wall_ns, mono_ns))?;
         Ok(PyBytes::new(py, &json))
     }
 

@@ -108,6 +108,23 @@ def test_an_admission_tells_what_is_held_and_what_is_left(engine: Engine) -> Non
     ]
 
 
+def test_the_limits_of_a_scope_are_those_among_all(engine: Engine) -> None:
+    own = limit(7, id=MEMBER, scope={"kind": "organization", "id": ORGANIZATION})
+    engine.load_organization(snapshot(limit(100), own), b"[]", NOON_NS, 0)
+    admit(engine, 1, 5)
+    every = json.loads(engine.limit_states(ORGANIZATION, NOON_NS, 0))
+    assert len(every) == 2
+    for each in every:
+        scope = each["scope"]
+        found = engine.scope_states(ORGANIZATION, scope["kind"], scope["id"], NOON_NS, 0)
+        assert json.loads(found) == [each]
+    assert engine.scope_states(ORGANIZATION, "member", MEMBER, NOON_NS, 0) == b"[]"
+    for kind, name in (("planet", MEMBER), ("member", "x")):
+        with pytest.raises(EngineError) as refused:
+            engine.scope_states(ORGANIZATION, kind, name, NOON_NS, 0)
+        assert refused.value.code == "invalid_argument"
+
+
 def test_a_preview_is_the_decision_without_its_effect(engine: Engine) -> None:
     admit(engine, 1, 60)
     before = state(engine)

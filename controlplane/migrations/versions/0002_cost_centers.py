@@ -43,7 +43,9 @@ def upgrade() -> None:
     with op.batch_alter_table("decision_records", schema=None) as batch_op:
         batch_op.add_column(sa.Column("cost_center_id", sa.Uuid(), nullable=True))
         batch_op.create_index(
-            "ix_decision_records_key", ["organization_id", "key_id", "admitted_at_ns"], unique=False
+            "ix_decision_records_key",
+            ["organization_id", "key_id", "admitted_at_ns", "id"],
+            unique=False,
         )
 
     with op.batch_alter_table("members", schema=None) as batch_op:

@@ -21,6 +21,19 @@ pub enum ScopeKind {
 }
 
 impl ScopeKind {
+    /// Find the kind that a name on the wire stands for.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [
+            Self::Key,
+            Self::Member,
+            Self::Team,
+            Self::Organization,
+            Self::Installation,
+        ]
+        .into_iter()
+        .find(|kind| kind.name() == name)
+    }
+
     /// Return the name on the wire.
     pub fn name(self) -> &'static str {
         match self {

@@ -143,7 +143,7 @@ async def api(one_schema, database, installation, events) -> AsyncIterator[Api]:
         database,
         events,
         live,
-        limit_states=lambda _organization_id: states,
+        limit_states=lambda _organization_id, _scope: states,
     )
     app = Litestar(route_handlers=list(plane.routes), openapi_config=None)
     transport = httpx.ASGITransport(app=app)

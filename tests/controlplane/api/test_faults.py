@@ -20,7 +20,7 @@ BUDGETS = (
 )
 
 
-def fails(_organization_id) -> dict:
+def fails(_organization_id, _scope) -> dict:
     raise OSError(SECRET)
 
 

@@ -42,6 +42,14 @@ impl Organization {
         self.states(0..self.scopes.len(), now)
     }
 
+    /// List the state of every limit of one scope at an instant, as JSON; none of an unknown one.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the instant is outside the calendar.
+    pub fn scope_states(&mut self, scope: Scope, now: Now) -> Result<Vec<u8>> {
+        self.states(self.index.get(&scope).copied().into_iter(), now)
+    }
+
     /// List the state of every limit on a path at an instant, narrowest scope first, as JSON.
     ///
     /// # Errors
