@@ -54,7 +54,7 @@ def greeting(settings: Settings, demo: Demo) -> str:
     return f"""
 Comptroller is ready at {address}
   proxy     {address}/v1         (a base_url for any OpenAI SDK)
-  GraphQL   {address}/graphql
+  GraphQL   {address}/graphql; to look around: {address}/graphiql
   demo key  {demo.key}
   admin     {demo.admin_token}
 
