@@ -163,9 +163,9 @@ async def page_of_children(
     before_id = None if after is None else read_cursor(after)
     context = info.context
     name = (list_name, first, before_id)
-    loader = context.children.get(name)
+    loader = context.loaders.children.get(name)
     if loader is None:
-        loader = context.children[name] = children(
+        loader = context.loaders.children[name] = children(
             context.backend.database, query, row_id, parent_id, first=first, before_id=before_id
         )
     rows = await loader.load(of)

@@ -34,7 +34,7 @@ async def state_of(
     live = info.context.limit_state(organization_id, limit.scope, limit.id)
     if live is not None:
         return live, CounterSource.LIVE
-    settled = await info.context.settled.load((organization_id, limit))
+    settled = await info.context.loaders.settled.load((organization_id, limit))
     if settled is None:
         raise AssertionError(f"the ledger says nothing of limit {limit.id}")
     return settled, CounterSource.LEDGER

@@ -43,19 +43,19 @@ async def find_node(info: Info, name: GlobalId) -> Node | None:
 
 
 async def _organization(info: Info, name: GlobalId) -> Found | None:
-    row = await info.context.organizations.load(name.id)
+    row = await info.context.loaders.organizations.load(name.id)
     return None if row is None else (organization_of(row), _is_inside(info, row.id))
 
 
 async def _team(info: Info, name: GlobalId) -> Found | None:
-    row = await info.context.teams.load((name.organization_id, name.id))
+    row = await info.context.loaders.teams.load((name.organization_id, name.id))
     if row is None:
         return None
     return team_of(row), _sees(info, Target(row.organization_id, team_id=row.id))
 
 
 async def _member(info: Info, name: GlobalId) -> Found | None:
-    row = await info.context.members.load((name.organization_id, name.id))
+    row = await info.context.loaders.members.load((name.organization_id, name.id))
     if row is None:
         return None
     target = Target(row.organization_id, team_id=row.team_id, member_id=row.id)
@@ -63,12 +63,12 @@ async def _member(info: Info, name: GlobalId) -> Found | None:
 
 
 async def _cost_center(info: Info, name: GlobalId) -> Found | None:
-    row = await info.context.cost_centers.load((name.organization_id, name.id))
+    row = await info.context.loaders.cost_centers.load((name.organization_id, name.id))
     return None if row is None else (cost_center_of(row), _is_inside(info, row.organization_id))
 
 
 async def _key(info: Info, name: GlobalId) -> Found | None:
-    row = await info.context.keys.load((name.organization_id, name.id))
+    row = await info.context.loaders.keys.load((name.organization_id, name.id))
     if row is None:
         return None
     shown = key_of(row, info.context.backend.installation.now())
@@ -76,7 +76,7 @@ async def _key(info: Info, name: GlobalId) -> Found | None:
 
 
 async def _budget(info: Info, name: GlobalId) -> Found | None:
-    row = await info.context.limits.load((name.organization_id, name.id))
+    row = await info.context.loaders.limits.load((name.organization_id, name.id))
     if row is None or row.kind is not LimitKind.BUDGET or row.archived_at is not None:
         return None
     scope = Scope(row.scope_kind, row.scope_id)
@@ -85,7 +85,7 @@ async def _budget(info: Info, name: GlobalId) -> Found | None:
 
 async def _rate_limit(info: Info, name: GlobalId) -> Found | None:
     scope = Scope(ScopeKind.KEY, name.id)
-    pair = await info.context.pairs.load((name.organization_id, (LimitKind.RATE, scope)))
+    pair = await info.context.loaders.pairs.load((name.organization_id, (LimitKind.RATE, scope)))
     if not pair.version:
         return None
     seen = await sees_scope(info, name.organization_id, scope)
@@ -95,7 +95,7 @@ async def _rate_limit(info: Info, name: GlobalId) -> Found | None:
 async def _breaker(info: Info, name: GlobalId) -> Found | None:
     kind = next(kind for kind, node in BREAKER_NODES.items() if node is name.kind)
     scope = Scope(kind, name.id)
-    pair = await info.context.pairs.load((name.organization_id, (LimitKind.BREAKER, scope)))
+    pair = await info.context.loaders.pairs.load((name.organization_id, (LimitKind.BREAKER, scope)))
     seen = await sees_scope(info, name.organization_id, scope)
     return breaker_of(name.organization_id, pair), seen
 

@@ -186,7 +186,7 @@ class Organization(Node):
         about = await self._seen(info, scope)
         if about is None:
             return None
-        rows = await info.context.budgets.load((self.row.id, about))
+        rows = await info.context.loaders.budgets.load((self.row.id, about))
         return next((budget_of(row) for row in rows if row.window_period is period), None)
 
     @resolved("The breaker of a scope in it; null when you may not see it, and for keys.")
@@ -304,7 +304,7 @@ def organization_of(row: models.Organization) -> Organization:
 
 async def load_organization(info: Info, organization_id: UUID) -> Organization:
     """Load an organization by a reference to it."""
-    row = await info.context.organizations.load(organization_id)
+    row = await info.context.loaders.organizations.load(organization_id)
     if row is None:
         raise not_found("organization")
     return organization_of(row)

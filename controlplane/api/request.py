@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -41,56 +42,104 @@ class Backend:
     live: LiveFeed
 
 
+class Loaders:
+    """Ways to rows, each made when it is first asked; what it has read it reads no more."""
+
+    def __init__(self, backend: Backend, caller: Caller) -> None:
+        self._database = backend.database
+        self._clock = backend.installation.clock
+        self._caller = caller
+        # Pages of many parents at once, by the list and the place in it.
+        self.children: dict[Hashable, DataLoader[UUID, list[Any]]] = {}
+        self.states: dict[ScopeKey, Mapping[UUID, LimitState]] = {}
+
+    @cached_property
+    def organizations(self) -> DataLoader[UUID, Organization | None]:
+        """Organizations by id."""
+        return loaders.organizations(self._database)
+
+    @cached_property
+    def users(self) -> DataLoader[UUID, User | None]:
+        """Users by id."""
+        return loaders.users(self._database)
+
+    @cached_property
+    def teams(self) -> DataLoader[RowKey, Team | None]:
+        """Teams."""
+        return loaders.rows(self._database, Team)
+
+    @cached_property
+    def members(self) -> DataLoader[RowKey, Member | None]:
+        """Members."""
+        return loaders.rows(self._database, Member)
+
+    @cached_property
+    def cost_centers(self) -> DataLoader[RowKey, CostCenter | None]:
+        """Cost centers."""
+        return loaders.rows(self._database, CostCenter)
+
+    @cached_property
+    def keys(self) -> DataLoader[RowKey, VirtualKey | None]:
+        """Keys."""
+        return loaders.rows(self._database, VirtualKey)
+
+    @cached_property
+    def secrets(self) -> DataLoader[RowKey, list[KeySecret]]:
+        """The secrets of keys."""
+        return loaders.secrets(self._database)
+
+    @cached_property
+    def limits(self) -> DataLoader[RowKey, Limit | None]:
+        """Limits, archived ones too."""
+        return loaders.rows(self._database, Limit)
+
+    @cached_property
+    def budgets(self) -> DataLoader[ScopeKey, list[Limit]]:
+        """The budgets of scopes."""
+        return loaders.budgets(self._database)
+
+    @cached_property
+    def pairs(self) -> DataLoader[PairKey, LimitPair]:
+        """Rates and breakers of scopes."""
+        return loaders.pairs(self._database)
+
+    @cached_property
+    def settled(self) -> DataLoader[CountedKey, LimitState | None]:
+        """What the ledger knows of limits."""
+        return loaders.settled(self._database, self._clock.wall_ns)
+
+    @cached_property
+    def rules(self) -> DataLoader[ScopeKey, ModelRule | None]:
+        """The model rules of scopes."""
+        return loaders.rules(self._database)
+
+    @cached_property
+    def spending(self) -> DataLoader[Spender, Totals]:
+        """What was spent in a range of time."""
+        return DataLoader(load_fn=spend_loader(self._database, self._clock, self._caller))
+
+    @cached_property
+    def last_uses(self) -> DataLoader[RowKey, int | None]:
+        """When keys were used last."""
+        return DataLoader(load_fn=last_use_loader(self._database))
+
+
 @dataclass(slots=True)
 class Context:
-    """One API request; loaders gather single look-ups into one query with a session of its own.
-
-    `settled` is what the ledger knows of limits, `children` holds pages of many parents at once.
-    """
+    """One API request; loaders gather single look-ups into one query with a session of its own."""
 
     backend: Backend
     caller: Caller
     request_id: str
     charge: Charge
-    organizations: DataLoader[UUID, Organization | None] = field(init=False)
-    users: DataLoader[UUID, User | None] = field(init=False)
-    teams: DataLoader[RowKey, Team | None] = field(init=False)
-    members: DataLoader[RowKey, Member | None] = field(init=False)
-    cost_centers: DataLoader[RowKey, CostCenter | None] = field(init=False)
-    keys: DataLoader[RowKey, VirtualKey | None] = field(init=False)
-    secrets: DataLoader[RowKey, list[KeySecret]] = field(init=False)
-    limits: DataLoader[RowKey, Limit | None] = field(init=False)
-    budgets: DataLoader[ScopeKey, list[Limit]] = field(init=False)
-    pairs: DataLoader[PairKey, LimitPair] = field(init=False)
-    settled: DataLoader[CountedKey, LimitState | None] = field(init=False)
-    rules: DataLoader[ScopeKey, ModelRule | None] = field(init=False)
-    spending: DataLoader[Spender, Totals] = field(init=False)
-    last_uses: DataLoader[RowKey, int | None] = field(init=False)
-    children: dict[Hashable, DataLoader[UUID, list[Any]]] = field(default_factory=dict)
-    _states: dict[ScopeKey, Mapping[UUID, LimitState]] = field(default_factory=dict)
+    loaders: Loaders = field(init=False)
 
     def __post_init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
         """Forget what was read: each event of a subscription shows things as they are then."""
-        database, clock = self.backend.database, self.backend.installation.clock
-        self._states.clear()
-        self.children.clear()
-        self.organizations = loaders.organizations(database)
-        self.users = loaders.users(database)
-        self.teams = loaders.rows(database, Team)
-        self.members = loaders.rows(database, Member)
-        self.cost_centers = loaders.rows(database, CostCenter)
-        self.keys = loaders.rows(database, VirtualKey)
-        self.secrets = loaders.secrets(database)
-        self.limits = loaders.rows(database, Limit)
-        self.budgets = loaders.budgets(database)
-        self.pairs = loaders.pairs(database)
-        self.settled = loaders.settled(database, clock.wall_ns)
-        self.rules = loaders.rules(database)
-        self.spending = DataLoader(load_fn=spend_loader(database, clock, self.caller))
-        self.last_uses = DataLoader(load_fn=last_use_loader(database))
+        self.loaders = Loaders(self.backend, self.caller)
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[Work]:
@@ -104,9 +153,10 @@ class Context:
     def limit_state(self, organization_id: UUID, scope: Scope, limit_id: UUID) -> LimitState | None:
         """Read the live state of a limit; all of a scope are of the same moment in one answer."""
         key = (organization_id, scope)
-        if key not in self._states:
-            self._states[key] = self.backend.limit_states(organization_id, scope)
-        return self._states[key].get(limit_id)
+        states = self.loaders.states
+        if key not in states:
+            states[key] = self.backend.limit_states(organization_id, scope)
+        return states[key].get(limit_id)
 
 
 Info = strawberry.Info[Context, None]

@@ -91,7 +91,7 @@ class Query:
     async def viewer(self, info: Info) -> Viewer:
         """Tell who asks."""
         user_id = info.context.caller.user_id
-        row = None if user_id is None else await info.context.users.load(user_id)
+        row = None if user_id is None else await info.context.loaders.users.load(user_id)
         if row is None:
             raise not_found("user")
         return Viewer(user=user_of(row))

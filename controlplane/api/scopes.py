@@ -101,28 +101,28 @@ async def _target(info: Info, organization_id: UUID, scope: Scope) -> Target | N
     if scope.kind is ScopeKind.ORGANIZATION:
         return Target(organization_id) if scope.id == organization_id else None
     if scope.kind is ScopeKind.TEAM:
-        team = await info.context.teams.load(name)
+        team = await info.context.loaders.teams.load(name)
         return None if team is None else Target(organization_id, team_id=team.id)
     if scope.kind is ScopeKind.MEMBER:
-        member = await info.context.members.load(name)
+        member = await info.context.loaders.members.load(name)
         if member is None:
             return None
         return Target(organization_id, team_id=member.team_id, member_id=member.id)
-    key = await info.context.keys.load(name)
+    key = await info.context.loaders.keys.load(name)
     return None if key is None else target_of(key)
 
 
 async def _label(info: Info, organization_id: UUID, scope: Scope) -> str:
     context = info.context
     if scope.kind is ScopeKind.ORGANIZATION:
-        organization = await context.organizations.load(scope.id)
+        organization = await context.loaders.organizations.load(scope.id)
         return "" if organization is None else organization.name
     if scope.kind is ScopeKind.TEAM:
-        team = await context.teams.load((organization_id, scope.id))
+        team = await context.loaders.teams.load((organization_id, scope.id))
         return "" if team is None else team.name
     if scope.kind is ScopeKind.KEY:
-        key = await context.keys.load((organization_id, scope.id))
+        key = await context.loaders.keys.load((organization_id, scope.id))
         return "" if key is None else key.name
-    member = await context.members.load((organization_id, scope.id))
-    user = None if member is None else await context.users.load(member.user_id)
+    member = await context.loaders.members.load((organization_id, scope.id))
+    user = None if member is None else await context.loaders.users.load(member.user_id)
     return "" if user is None else user.name or user.email

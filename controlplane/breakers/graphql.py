@@ -140,7 +140,7 @@ def breaker_of(organization_id: UUID, pair: LimitPair) -> Breaker:
 
 async def load_breaker(info: Info, organization_id: UUID, scope: Scope) -> Breaker:
     """Load the breaker of a scope."""
-    pair = await info.context.pairs.load((organization_id, (LimitKind.BREAKER, scope)))
+    pair = await info.context.loaders.pairs.load((organization_id, (LimitKind.BREAKER, scope)))
     return breaker_of(organization_id, pair)
 
 
@@ -164,7 +164,7 @@ def _path(organization_id: UUID, *, team_id: UUID | None, member_id: UUID | None
 async def _windows(info: Info, organization_id: UUID, scope: Scope) -> list[BreakerWindow]:
     fallbacks = await _fallbacks(info, organization_id, scope)
     names = [(LimitKind.BREAKER, each) for each in (scope, *fallbacks)]
-    pairs = info.context.pairs
+    pairs = info.context.loaders.pairs
     path = await asyncio.gather(*(pairs.load((organization_id, each)) for each in names))
     settings = info.context.backend.installation.settings
     defaults = {60: settings.breaker_minute_nanos, 3600: settings.breaker_hour_nanos}
@@ -181,7 +181,7 @@ async def _fallbacks(info: Info, organization_id: UUID, scope: Scope) -> list[Sc
         return []
     if scope.kind is not ScopeKind.MEMBER:
         return _path(organization_id, team_id=None, member_id=None)
-    member = await info.context.members.load((organization_id, scope.id))
+    member = await info.context.loaders.members.load((organization_id, scope.id))
     team_id = None if member is None else member.team_id
     return _path(organization_id, team_id=team_id, member_id=None)
 

@@ -112,10 +112,10 @@ class VirtualKey(Node):
         row, place = self.row, self.row.organization_id
         found = row.cost_center_id
         if found is None and row.member_id is not None:
-            member = await info.context.members.load((place, row.member_id))
+            member = await info.context.loaders.members.load((place, row.member_id))
             found = None if member is None else member.cost_center_id
         if found is None and row.team_id is not None:
-            team = await info.context.teams.load((place, row.team_id))
+            team = await info.context.loaders.teams.load((place, row.team_id))
             found = None if team is None else team.cost_center_id
         return await load_cost_center(info, place, found)
 
@@ -124,7 +124,7 @@ class VirtualKey(Node):
         """Load the person."""
         if self.row.created_by is None:
             return None
-        row = await info.context.users.load(self.row.created_by)
+        row = await info.context.loaders.users.load(self.row.created_by)
         return None if row is None else user_of(row)
 
     @resolved("When its secret was last replaced; null while it has its first.")
@@ -176,7 +176,7 @@ class VirtualKey(Node):
     @resolved("When it was used last, also if that was refused; null: never.")
     async def last_used_at(self, info: Info) -> datetime | None:
         """Tell when it was used last."""
-        at_ns = await info.context.last_uses.load((self.row.organization_id, self.row.id))
+        at_ns = await info.context.loaders.last_uses.load((self.row.organization_id, self.row.id))
         return None if at_ns is None else instant(at_ns)
 
     @property
@@ -184,7 +184,7 @@ class VirtualKey(Node):
         return Scope(ScopeKind.KEY, self.row.id)
 
     async def _secrets(self, info: Info) -> list[models.KeySecret]:
-        return await info.context.secrets.load((self.row.organization_id, self.row.id))
+        return await info.context.loaders.secrets.load((self.row.organization_id, self.row.id))
 
 
 def key_of(row: models.VirtualKey, now: datetime) -> VirtualKey:

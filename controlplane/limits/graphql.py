@@ -127,14 +127,14 @@ def rate_limit_of(organization_id: UUID, pair: LimitPair) -> RateLimit:
 
 async def budgets_of(info: Info, organization_id: UUID, scope: Scope) -> list[Budget]:
     """List the budgets that a scope has itself, the first made first."""
-    rows = await info.context.budgets.load((organization_id, scope))
+    rows = await info.context.loaders.budgets.load((organization_id, scope))
     return [budget_of(row) for row in rows]
 
 
 async def rate_limit_of_key(info: Info, organization_id: UUID, key_id: UUID) -> RateLimit | None:
     """Load the rates of a key, if it ever had any."""
     name = (LimitKind.RATE, Scope(ScopeKind.KEY, key_id))
-    pair = await info.context.pairs.load((organization_id, name))
+    pair = await info.context.loaders.pairs.load((organization_id, name))
     return rate_limit_of(organization_id, pair) if pair.version else None
 
 

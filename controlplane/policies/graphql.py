@@ -62,7 +62,7 @@ def model_rule_of(row: models.ModelRule) -> ModelRule:
 
 async def load_model_rule(info: Info, organization_id: UUID, scope: Scope) -> ModelRule | None:
     """Load the rule that a scope has itself, if it has one in force."""
-    row = await info.context.rules.load((organization_id, scope))
+    row = await info.context.loaders.rules.load((organization_id, scope))
     return None if row is None or row.allow is None else model_rule_of(row)
 
 

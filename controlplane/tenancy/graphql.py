@@ -162,7 +162,7 @@ class Member(Node):
     @resolved("Who it is.")
     async def user(self, info: Info) -> User:
         """Load the person."""
-        row = await info.context.users.load(self.row.user_id)
+        row = await info.context.loaders.users.load(self.row.user_id)
         if row is None:
             raise not_found("user")
         return user_of(row)
@@ -270,7 +270,7 @@ async def load_team(info: Info, organization_id: UUID, team_id: UUID | None) -> 
     """Load a team by a reference to it."""
     if team_id is None:
         return None
-    row = await info.context.teams.load((organization_id, team_id))
+    row = await info.context.loaders.teams.load((organization_id, team_id))
     return None if row is None else team_of(row)
 
 
@@ -278,7 +278,7 @@ async def load_member(info: Info, organization_id: UUID, member_id: UUID | None)
     """Load a member by a reference to it."""
     if member_id is None:
         return None
-    row = await info.context.members.load((organization_id, member_id))
+    row = await info.context.loaders.members.load((organization_id, member_id))
     return None if row is None else member_of(row)
 
 
@@ -288,7 +288,7 @@ async def load_cost_center(
     """Load a cost center by a reference to it."""
     if cost_center_id is None:
         return None
-    row = await info.context.cost_centers.load((organization_id, cost_center_id))
+    row = await info.context.loaders.cost_centers.load((organization_id, cost_center_id))
     return None if row is None else cost_center_of(row)
 
 

@@ -120,7 +120,7 @@ class RequestLog(Node):
     @resolved("The key; null when there is none any more, or you may not see it.")
     async def key(self, info: Info) -> VirtualKey | None:
         """Load the key."""
-        row = await info.context.keys.load((self.row.organization_id, self.row.key_id))
+        row = await info.context.loaders.keys.load((self.row.organization_id, self.row.key_id))
         return None if row is None else see_key(info, row)
 
     @resolved("The team of the key then; null without one, or when you may not see it.")
@@ -128,7 +128,7 @@ class RequestLog(Node):
         """Load the team."""
         if self.row.team_id is None:
             return None
-        row = await info.context.teams.load((self.row.organization_id, self.row.team_id))
+        row = await info.context.loaders.teams.load((self.row.organization_id, self.row.team_id))
         return None if row is None else see_team(info, row)
 
     @resolved("The owner of the key then; null without one, or when you may not see it.")
@@ -136,7 +136,9 @@ class RequestLog(Node):
         """Load the member."""
         if self.row.member_id is None:
             return None
-        row = await info.context.members.load((self.row.organization_id, self.row.member_id))
+        row = await info.context.loaders.members.load(
+            (self.row.organization_id, self.row.member_id)
+        )
         return None if row is None else see_member(info, row)
 
 

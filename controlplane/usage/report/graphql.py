@@ -321,25 +321,25 @@ async def _value(
 
 
 async def _team(info: Info, organization_id: UUID, team_id: UUID) -> _Name:
-    row = await info.context.teams.load((organization_id, team_id))
+    row = await info.context.loaders.teams.load((organization_id, team_id))
     return (GONE_LABEL, None) if row is None else (row.name, see_team(info, row))
 
 
 async def _member(info: Info, organization_id: UUID, member_id: UUID) -> _Name:
-    row = await info.context.members.load((organization_id, member_id))
-    user = None if row is None else await info.context.users.load(row.user_id)
+    row = await info.context.loaders.members.load((organization_id, member_id))
+    user = None if row is None else await info.context.loaders.users.load(row.user_id)
     if row is None or user is None:
         return GONE_LABEL, None
     return user.name or user.email, see_member(info, row)
 
 
 async def _key(info: Info, organization_id: UUID, key_id: UUID) -> _Name:
-    row = await info.context.keys.load((organization_id, key_id))
+    row = await info.context.loaders.keys.load((organization_id, key_id))
     return (GONE_LABEL, None) if row is None else (row.name, see_key(info, row))
 
 
 async def _cost_center(info: Info, organization_id: UUID, cost_center_id: UUID) -> _Name:
-    row = await info.context.cost_centers.load((organization_id, cost_center_id))
+    row = await info.context.loaders.cost_centers.load((organization_id, cost_center_id))
     return (GONE_LABEL if row is None else f"{row.code} {row.name}"), None
 
 

@@ -102,7 +102,7 @@ async def spend_of(
     """
     between.checked(info.context.backend.installation.clock.wall_ns())
     spender = Spender(organization_id, kind, scope_id, between.starts_ns(), between.ends_ns())
-    return spend_totals_of(await info.context.spending.load(spender))
+    return spend_totals_of(await info.context.loaders.spending.load(spender))
 
 
 def spend_totals_of(totals: Totals) -> SpendTotals:
