@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv pip
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find core_rs -name '*.rs' -o -name 'Cargo.toml' -o -name 'build.rs')
 
-.PHONY: help run test test-long bench lint format types imports rust-test python-test setup requirements clean
+.PHONY: help run test test-long bench lint format types imports rust-test python-test test-tools setup requirements clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,8 +38,12 @@ rust-test: setup
 	cargo test --release --workspace
 	cargo test --release -p comptroller-engine --features shuttle --test limits interleaving
 
-python-test: setup
+python-test: setup test-tools
 	$(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Node for the client's tests, Chromium for the browser's.
+test-tools: $(VENV)/.uv
+	$(BIN)/python scripts/test_tools.py
 
 setup: $(VENV)/.extension
 

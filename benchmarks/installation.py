@@ -6,16 +6,20 @@ import asyncio
 import json
 import os
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from benchmarks.processes import OTHER_CORE, SERVER_CORE, pinned, until_answering
 from comptroller.server import APPLICATION, serve
 from comptroller.settings import Settings
-from controlplane.authz import SYSTEM
+from controlplane.access.service import create_access_token
+from controlplane.api.nodes import NodeKind, global_id
+from controlplane.authz import SYSTEM, Role
 from controlplane.clock import SystemClock
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
@@ -27,26 +31,39 @@ from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import set_breaker, upsert_budget
 from controlplane.limits.subjects import Scope
 from controlplane.migrations import upgrade
+from controlplane.tenancy.models import Organization, User
 from controlplane.tenancy.service import create_member, create_organization, create_team
 
 # So high that no measurement reaches it.
 CAP_NANOS = 10**18
 PER_MINUTE = 10**9
+# What the API shows in a list; the limits are those of one more.
+TEAMS = 9
 STREAM_PACE_MS = 20
 MODELS = {"answers": "json", "streams": f"sse/{STREAM_PACE_MS}"}
 TARGETS = {
     "floor": "benchmarks.floor:create_app",
     "unrecorded": "benchmarks.unrecorded:create_app",
     "product": APPLICATION,
+    "stock": "benchmarks.stock:create_app",
+    "fanout": "benchmarks.fanout_server:create_app",
+}
+# What most benchmarks compare.
+REQUEST_SERVERS = ("floor", "unrecorded", "product")
+# Nobody who measures must wait for points.
+POINTS = {
+    "COMPTROLLER_API_POINTS_MAX": "1000000000",
+    "COMPTROLLER_API_POINTS_PER_S": "100000000",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Keys: `governed` is under twelve limits, `free` under none."""
+    """Keys: `governed` is under twelve limits, `free` under none; access tokens of two admins."""
 
     governed: str
     free: str
+    tokens: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +88,10 @@ async def _found(settings: Settings) -> Secrets:
     database = Database(settings.database_url)
     try:
         async with unit_of_work(database, installation, Events(), SYSTEM) as work:
-            return Secrets(governed=await _governed(work), free=await _free(work))
+            organization = await create_organization(work, slug="governed", name="Governed")
+            tokens = (await _admin(work, organization, "a"), await _admin(work, organization, "b"))
+            governed = await _governed(work, organization)
+            return Secrets(governed, await _free(work), tokens)
     finally:
         await database.aclose()
 
@@ -83,9 +103,19 @@ async def _free(work: Work) -> str:
     return created.secret
 
 
-async def _governed(work: Work) -> str:
+async def _admin(work: Work, organization: Organization, name: str) -> str:
+    member = await create_member(
+        work, organization.id, email=f"{name}@governed.example", role=Role.ADMIN
+    )
+    user = await work.session.get(User, member.user_id)
+    assert user is not None
+    return await create_access_token(work, user=user, member=member, name="benchmark")
+
+
+async def _governed(work: Work, organization: Organization) -> str:
     """Make eight budgets, two breaker windows, requests and tokens a minute: twelve limits."""
-    organization = await create_organization(work, slug="governed", name="Governed")
+    for number in range(TEAMS):
+        await create_team(work, organization.id, name=f"Team {number}")
     team = await create_team(work, organization.id, name="Team")
     member = await create_member(
         work, organization.id, email="member@governed.example", team_id=team.id
@@ -124,33 +154,52 @@ def provider() -> Iterator[int]:
 
 @contextmanager
 def servers(
-    folder: Path, provider_port: int, names: tuple[str, ...] = tuple(TARGETS)
+    folder: Path, provider_port: int, names: tuple[str, ...] = REQUEST_SERVERS
 ) -> Iterator[dict[str, Server]]:
     """Run the named servers, all on one core, each with an installation of its own."""
-    with ExitStack() as running:
+    with ExitStack() as stack:
         yield {
-            name: running.enter_context(_server(name, folder / name, provider_port))
-            for name in names
+            name: stack.enter_context(_server(name, folder / name, provider_port)) for name in names
         }
 
 
 @contextmanager
 def _server(name: str, folder: Path, provider_port: int) -> Iterator[Server]:
     folder.mkdir()
-    port = _free_port()
-    upstreams = folder / "upstreams.json"
-    upstreams.write_text(json.dumps(_upstreams(provider_port)))
-    environment = {
-        "COMPTROLLER_DATA_DIR": str(folder),
-        "COMPTROLLER_UPSTREAMS_FILE": str(upstreams),
-        "COMPTROLLER_DATABASE_URL": "",
-        "COMPTROLLER_PORT": str(port),
-    }
-    secrets = found(Settings.from_environment(environment))
+    environment = environment_of(folder, provider_port)
+    with running(name, environment, found(Settings.from_environment(environment))) as server:
+        yield server
+
+
+@contextmanager
+def running(name: str, environment: dict[str, str], secrets: Secrets) -> Iterator[Server]:
+    """Run a server over an installation that there is."""
+    port = free_port()
+    environment = {**environment, "COMPTROLLER_PORT": str(port)}
     arguments = ("benchmarks.installation", name)
     with pinned(*arguments, core=SERVER_CORE, environment=environment) as process:
         until_answering(port)
         yield Server(process.pid, port, secrets)
+
+
+def global_organization_id(file: Path) -> str:
+    """Read the global id of the governed organization from a database file."""
+    with closing(sqlite3.connect(file)) as database:
+        query = "SELECT id FROM organizations WHERE slug = 'governed'"
+        found = UUID(database.execute(query).fetchone()[0])
+    return global_id(NodeKind.ORGANIZATION, found, found)
+
+
+def environment_of(folder: Path, provider_port: int) -> dict[str, str]:
+    """Write the settings of an installation in a folder."""
+    upstreams = folder / "upstreams.json"
+    upstreams.write_text(json.dumps(_upstreams(provider_port)))
+    return {
+        "COMPTROLLER_DATA_DIR": str(folder),
+        "COMPTROLLER_UPSTREAMS_FILE": str(upstreams),
+        "COMPTROLLER_DATABASE_URL": "",
+        **POINTS,
+    }
 
 
 def _upstreams(provider_port: int) -> dict[str, object]:
@@ -169,7 +218,7 @@ def _upstreams(provider_port: int) -> dict[str, object]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

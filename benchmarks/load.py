@@ -1,4 +1,4 @@
-"""A closed loop of requests over kept connections, cheap enough to share a core with a provider.
+"""Requests over kept connections, cheap enough to share a core with a provider.
 
     python -m benchmarks.load '{"port": 8080, "path": "/json", …}'
 
@@ -8,30 +8,40 @@ Reads one `Load` as JSON from its argument and prints one `Result` as JSON.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
+from collections import deque
 from typing import Any
 
 import msgspec
 import uvloop
 
+TIMES_MAX = 1_000
+
 
 class Load(msgspec.Struct, kw_only=True):
-    """What to send: one request, over and over, on each of the connections."""
+    """What to send: one request, over and over, on each of the connections.
+
+    With `bodies` each of them in turn, in place of `body`. With `per_s` so many a second at even
+    distances, whatever the answers take: times are then from the moment each was due.
+    """
 
     port: int
     path: str
     requests: int
     connections: int
     body: str
+    bodies: list[str] = []
     headers: dict[str, str] = {}
+    per_s: float = 0
 
 
 class Result(msgspec.Struct, kw_only=True):
     """What came of it.
 
     Times in microseconds, from the request to the answer's first and last byte of content; each
-    list is sorted.
+    list is sorted, and holds every thousandth part where there are more.
     """
 
     requests: int
@@ -41,16 +51,24 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 class Connection(asyncio.Protocol):
-    """Sends the prepared request again as soon as its answer is whole."""
+    """Sends the next prepared request as soon as its answer is whole and another is due."""
 
-    def __init__(self, request: bytes, run: Run) -> None:
-        self._request = request
+    def __init__(self, run: Run) -> None:
         self._run = run
 
     def connection_made(self, transport: Any) -> None:
         """Send the first request."""
         self._transport = transport
         self._next()
+
+    def send(self, request: bytes, due_at: float) -> None:
+        """Send a request that was due at a moment."""
+        self._head = bytearray()
+        self._head_end = -1
+        self._size, self._length = 0, -1
+        self._first_us = 0.0
+        self._sent_at = due_at
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         """Take a part of the answer."""
@@ -82,30 +100,43 @@ class Connection(asyncio.Protocol):
         self._length = -1 if at < 0 else int(lower[at + 15 :].split(b"\r\n", 1)[0])
 
     def _next(self) -> None:
-        if not self._run.take():
-            return
-        self._head = bytearray()
-        self._head_end = -1
-        self._size, self._length = 0, -1
-        self._first_us = 0.0
-        self._sent_at = time.perf_counter()
-        self._transport.write(self._request)
+        self._run.ready(self)
 
 
 class Run:
     """The requests that are left, and what is known of those that are not."""
 
-    def __init__(self, requests: int) -> None:
-        self._left = requests
-        self._unfinished = requests
+    def __init__(self, load: Load) -> None:
+        self._requests = itertools.cycle(_requests_of(load))
+        self._left = load.requests
+        self._unfinished = load.requests
+        self._is_paced = load.per_s > 0
+        self._idle: deque[Connection] = deque()
+        self._due: deque[float] = deque()
         self.first_us: list[float] = []
         self.last_us: list[float] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def take(self) -> bool:
-        """Take one of the requests that are left, if there is one."""
-        self._left -= 1
-        return self._left >= 0
+    def ready(self, connection: Connection) -> None:
+        """Give a connection its next request, now or when one is due."""
+        if self._is_paced and not self._due:
+            self._idle.append(connection)
+        elif self._is_paced:
+            connection.send(next(self._requests), self._due.popleft())
+        elif self._left > 0:
+            self._left -= 1
+            connection.send(next(self._requests), time.perf_counter())
+
+    async def pace(self, per_s: float) -> None:
+        """Make requests due at even distances, and send each if a connection is free."""
+        begun = time.perf_counter()
+        for number in range(self._left):
+            due_at = begun + number / per_s
+            await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
+            if self._idle:
+                self._idle.popleft().send(next(self._requests), due_at)
+            else:
+                self._due.append(due_at)
 
     def finished(self, first_us: float, last_us: float) -> None:
         """Note an answer."""
@@ -123,24 +154,44 @@ class Run:
 
 async def drive(load: Load) -> Result:
     """Send the load and wait for the last answer."""
-    body = load.body.encode()
-    head = "".join(f"{name}: {value}\r\n" for name, value in load.headers.items())
-    request = (
-        f"POST {load.path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    ).encode() + body
-    run = Run(load.requests)
+    run = Run(load)
     begun = time.perf_counter()
     loop = asyncio.get_running_loop()
     for _ in range(load.connections):
-        await loop.create_connection(lambda: Connection(request, run), "127.0.0.1", load.port)
+        await loop.create_connection(lambda: Connection(run), "127.0.0.1", load.port)
+    if load.per_s:
+        await run.pace(load.per_s)
     await run.done
     return Result(
         requests=load.requests,
         wall_s=time.perf_counter() - begun,
-        first_us=sorted(run.first_us),
-        last_us=sorted(run.last_us),
+        first_us=_thinned(run.first_us),
+        last_us=_thinned(run.last_us),
     )
+
+
+def _thinned(times_us: list[float]) -> list[float]:
+    """Sort, and keep the percentiles to a tenth.
+
+    A result must fit into a pipe at once: of half a megabyte a part was lost on a busy machine.
+    """
+    ordered, count = sorted(times_us), len(times_us)
+    if count > TIMES_MAX:
+        ordered = [ordered[number * count // TIMES_MAX] for number in range(TIMES_MAX)]
+    return [round(each, 1) for each in ordered]
+
+
+def _requests_of(load: Load) -> list[bytes]:
+    head = "".join(f"{name}: {value}\r\n" for name, value in load.headers.items())
+    bodies = [body.encode() for body in load.bodies or [load.body]]
+    return [
+        (
+            f"POST {load.path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        ).encode()
+        + body
+        for body in bodies
+    ]
 
 
 if __name__ == "__main__":

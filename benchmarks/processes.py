@@ -60,6 +60,8 @@ def send(load: Load) -> Result:
     argument = msgspec.json.encode(load).decode()
     with pinned("benchmarks.load", argument, core=OTHER_CORE) as process:
         output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"the load ended with {process.returncode}")
     return msgspec.json.decode(output, type=Result)
 
 

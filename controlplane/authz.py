@@ -32,6 +32,7 @@ class Action(StrEnum):
     MODELS_WRITE = "models_write"
     TEAMS_WRITE = "teams_write"
     MEMBERS_WRITE = "members_write"
+    COST_CENTERS_WRITE = "cost_centers_write"
 
 
 class Reach(IntEnum):
@@ -46,7 +47,8 @@ class Reach(IntEnum):
 _ALL, _TEAM, _OWN = Reach.ORGANIZATION, Reach.TEAM, Reach.OWN
 
 # What is absent is not allowed. A team's admin sets the limits of its members and keys, never
-# those of the team itself: that is the ceiling it works under.
+# those of the team itself: that is the ceiling it works under. Likewise it gives cost centers to
+# its members and keys, while the cost centers themselves are the organization's.
 GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.STRUCTURE_READ): _ALL,
     (Role.ADMIN, Action.REQUESTS_READ): _ALL,
@@ -58,6 +60,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.MODELS_WRITE): _ALL,
     (Role.ADMIN, Action.TEAMS_WRITE): _ALL,
     (Role.ADMIN, Action.MEMBERS_WRITE): _ALL,
+    (Role.ADMIN, Action.COST_CENTERS_WRITE): _ALL,
     (Role.BILLING_VIEWER, Action.STRUCTURE_READ): _ALL,
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
     (Role.TEAM_ADMIN, Action.STRUCTURE_READ): _TEAM,
@@ -67,6 +70,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.TEAM_ADMIN, Action.RATES_WRITE): _TEAM,
     (Role.TEAM_ADMIN, Action.MODELS_WRITE): _TEAM,
     (Role.TEAM_ADMIN, Action.MEMBERS_WRITE): _TEAM,
+    (Role.TEAM_ADMIN, Action.COST_CENTERS_WRITE): _TEAM,
     (Role.MEMBER, Action.STRUCTURE_READ): _OWN,
     (Role.MEMBER, Action.REQUESTS_READ): _OWN,
     (Role.MEMBER, Action.KEYS_WRITE): _OWN,

@@ -53,11 +53,7 @@ class Work:
         """Remember what must be published after the commit, merged per organization."""
         known = self._changes.get(change.organization_id)
         if known is not None:
-            change = OrganizationChanged(
-                change.organization_id,
-                tuple(dict.fromkeys(known.key_ids + change.key_ids)),
-                policy=known.policy or change.policy,
-            )
+            change = known.merged(change)
         self._changes[change.organization_id] = change
 
     def changes(self) -> tuple[OrganizationChanged, ...]:

@@ -6,6 +6,7 @@ ControlPlaneError
 │   ├── NotFound             NOT_FOUND, also for what the caller may not see
 │   ├── StaleVersion         STALE_VERSION
 │   ├── Conflict             CONFLICT
+│   ├── LimitExceeded        LIMIT_EXCEEDED, more of something than one may have
 │   └── IdempotencyMismatch  IDEMPOTENCY_MISMATCH
 ├── NotPermitted             the caller's role does not allow the action
 └── RecordsFull              the queue of records is full; nothing more may be admitted
@@ -14,7 +15,18 @@ ControlPlaneError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an error is about: the name of a table or of a kind of thing in it, and the row."""
+
+    kind: str
+    organization_id: UUID
+    id: UUID
 
 
 class ControlPlaneError(Exception):
@@ -45,15 +57,35 @@ class NotFound(UserFault):
 
 
 class StaleVersion(UserFault):
-    """The object has changed since the caller read it."""
+    """The object has changed since the caller read it; `current` names it, if it exists."""
 
     code = "STALE_VERSION"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: Sequence[str] = ("expectedVersion",),
+        current: Subject | None = None,
+    ) -> None:
+        super().__init__(message, field=field)
+        self.current = current
 
 
 class Conflict(UserFault):
     """The change contradicts the state the object is in."""
 
     code = "CONFLICT"
+
+
+class LimitExceeded(UserFault):
+    """There are as many of something as there may be; `maximum` says how many that is."""
+
+    code = "LIMIT_EXCEEDED"
+
+    def __init__(self, message: str, *, maximum: int, field: Sequence[str] = ()) -> None:
+        super().__init__(message, field=field)
+        self.maximum = maximum
 
 
 class IdempotencyMismatch(UserFault):

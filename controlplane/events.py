@@ -11,12 +11,26 @@ from uuid import UUID
 class OrganizationChanged:
     """Policy or keys of an organization changed; whoever decides for it must load them again.
 
-    `key_ids` names the keys that changed; `policy` says whether limits or model rules did.
+    `key_ids` names the keys that changed, none with `policy` meaning all; `policy` says whether
+    limits or model rules did.
     """
 
     organization_id: UUID
     key_ids: tuple[UUID, ...] = ()
     policy: bool = True
+
+    def merged(self, other: OrganizationChanged) -> OrganizationChanged:
+        """Join two changes of one organization; all keys and some are all."""
+        key_ids = tuple(dict.fromkeys(self.key_ids + other.key_ids))
+        if self.names_all_keys or other.names_all_keys:
+            key_ids = ()
+        policy = self.policy or other.policy
+        return OrganizationChanged(self.organization_id, key_ids, policy=policy)
+
+    @property
+    def names_all_keys(self) -> bool:
+        """Whether every key may have changed: a change of policy that names none."""
+        return self.policy and not self.key_ids
 
 
 Listener = Callable[[OrganizationChanged], Awaitable[None]]

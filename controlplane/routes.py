@@ -9,6 +9,7 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import Receive, Scope, Send
 
 from controlplane.api.entry import Api
+from controlplane.api.explorer import explorer_routes
 from controlplane.api.request import Backend
 from controlplane.clock import Clock
 from controlplane.context import Installation
@@ -59,7 +60,7 @@ class ControlPlane:
         async def graphql(scope: Scope, receive: Receive, send: Send) -> None:
             await api(scope, receive, send)
 
-        return (graphql,)
+        return (graphql, *explorer_routes())
 
     async def start(self) -> None:
         """Bring the schema of the database up to date."""

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from controlplane.authz import Action, Caller, Reach
 from controlplane.db import Row
-from controlplane.errors import NotFound
+from controlplane.errors import NotFound, Subject
 
 
 class TenantRow(Row):
@@ -51,6 +51,11 @@ async def get_owned(
     if row is None:
         raise not_found(noun)
     return row
+
+
+def subject_of(row: TenantRow) -> Subject:
+    """Name a row in an error."""
+    return Subject(row.__tablename__, row.organization_id, row.id)
 
 
 def within_reach(

@@ -396,8 +396,8 @@ class Engine:
     def load_keys(self, keys_json: bytes) -> int:
         """Insert or replace the listed keys with their secrets; return how many were given.
 
-        A list of `{"id", "organization_id", "team_id", "member_id", "state", "expires_at_ns",
-        "secrets": [{"digest", "expires_at_ns"}]}`; all or none are applied.
+        A list of `{"id", "organization_id", "team_id", "member_id", "cost_center_id", "state",
+        "expires_at_ns", "secrets": [{"digest", "expires_at_ns"}]}`; all or none are applied.
 
         Raises EngineError: invalid_json, invalid_keys, too_many.
         """
@@ -460,6 +460,27 @@ class Engine:
 
         Raises EngineError: invalid_argument, unknown_key, organization_not_loaded,
         duplicate_reservation, too_many, unbooked_full, overflow.
+        """
+
+    def preview(
+        self,
+        key: int,
+        spend_nanos: int,
+        tokens: int,
+        model: str,
+        provider: str,
+        wall_ns: int,
+        mono_ns: int,
+    ) -> Admission | Refusal:
+        """Decide as `admit` would at this instant, with the same figures, and reserve nothing.
+
+        Raises EngineError: as `admit`, but for duplicate_reservation.
+        """
+
+    def key_limits(self, key: int, wall_ns: int, mono_ns: int) -> KeyLimits:
+        """Tell what every limit of the key's path stands at; other limits are not looked at.
+
+        Raises EngineError: unknown_key, organization_not_loaded.
         """
 
     def extend(
@@ -533,10 +554,11 @@ class Engine:
         """List as JSON the state of every limit of an organization.
 
         Each is `{"limit_id", "kind", "scope", "where", "resource", "window", "time_zone", "mode",
-        "cap", "settled", "used", "held", "starts_at_ns", "ends_at_ns", "open", "frees_at_ns"}`.
+        "cap", "settled", "used", "held", "starts_at_ns", "ends_at_ns", "open", "frees_at_ns",
+        "empties_at_ns"}`.
         `used` is settled + what open requests have cost so far (what metered limits measure),
         `held` the rest of the holds (hard limits measure used + held). `open` and `frees_at_ns`
-        are null but for breakers.
+        are null but for breakers; `empties_at_ns` is null where nothing is used.
 
         Raises EngineError: unknown_organization, organization_not_loaded.
         """
@@ -570,6 +592,8 @@ class Principal:
     @property
     def member_id(self) -> str | None: ...
     @property
+    def cost_center_id(self) -> str | None: ...
+    @property
     def state(self) -> str:
         """`active` or `disabled`."""
     @property
@@ -579,9 +603,31 @@ class Principal:
     def policy_version(self) -> str: ...
 
 @final
+class KeyLimits:
+    """Tell what the limits of a key's path stand at, and whose they are."""
+
+    @property
+    def team_id(self) -> str | None: ...
+    @property
+    def member_id(self) -> str | None: ...
+    @property
+    def policy_version(self) -> str: ...
+    def states_json(self) -> bytes:
+        """List the states as `Engine.limit_states` does, the narrowest scope first."""
+
+@final
 class Admission:
     """Tell what was reserved, and what is left."""
 
+    @property
+    def team_id(self) -> str | None:
+        """Team of the key when this was decided, which may have moved since it was looked up."""
+    @property
+    def member_id(self) -> str | None:
+        """Owner of the key when this was decided."""
+    @property
+    def cost_center_id(self) -> str | None:
+        """Cost center of the key when this was decided."""
     @property
     def spend_nanos(self) -> int:
         """Held, in nano units."""
@@ -624,6 +670,15 @@ class Refusal:
     describes a limit is None.
     """
 
+    @property
+    def team_id(self) -> str | None:
+        """Team of the key when this was decided, which may have moved since it was looked up."""
+    @property
+    def member_id(self) -> str | None:
+        """Owner of the key when this was decided."""
+    @property
+    def cost_center_id(self) -> str | None:
+        """Cost center of the key when this was decided."""
     @property
     def code(self) -> str: ...
     @property

@@ -21,6 +21,7 @@ from core_rs import ENGINE_VERSION, Admission, Principal, Refusal, Settlement
 from proxy.attribution import NONE, Attribution
 from proxy.errors import Problem
 from proxy.routing import Deployment
+from proxy.serving import header_id
 from proxy.wire.openai_chat import ChatRequest
 
 IDS_CACHED_MAX: Final = 65_536
@@ -70,7 +71,7 @@ class Course:
     @property
     def header_id(self) -> bytes:
         """The request id as callers see it, in `x-request-id`."""
-        return b"req_" + self.request_id.hex().encode()
+        return header_id(self.request_id)
 
     def record(
         self, clock: Clock, measured: Measured = NOTHING, settlement: Settlement | None = None
@@ -79,12 +80,15 @@ class Course:
         now_ns = clock.wall_ns()
         chat, deployment, problem = self.chat, self.deployment, self.problem
         admission, refusal, labels = self.admission, self.refusal, self.attribution
+        # The key may have been moved since it was looked up: counters and record must agree.
+        bearer = admission or refusal or self.principal
         return DecisionRecord(
             id=self.request_id,
             organization_id=_uuid(self.principal.organization_id),
             key_id=_uuid(self.principal.key_id),
-            team_id=_optional_uuid(self.principal.team_id),
-            member_id=_optional_uuid(self.principal.member_id),
+            team_id=_optional_uuid(bearer.team_id),
+            member_id=_optional_uuid(bearer.member_id),
+            cost_center_id=_optional_uuid(bearer.cost_center_id),
             end_user=labels.end_user,
             agent=labels.agent,
             session=labels.session,
@@ -93,7 +97,7 @@ class Course:
             environment=labels.environment,
             request_class=labels.request_class,
             tags=msgspec.json.encode(dict(labels.tags)) if labels.tags else b"{}",
-            policy_version=self._policy_version(),
+            policy_version=bearer.policy_version,
             requested_model=chat.model if chat else None,
             served_model=deployment.upstream_model if deployment and admission else None,
             provider=deployment.provider if deployment else None,
@@ -131,10 +135,6 @@ class Course:
             entry=_entry(settlement, now_ns),
             seq=settlement.seq if settlement else 0,
         )
-
-    def _policy_version(self) -> str:
-        decision = self.admission or self.refusal
-        return (decision or self.principal).policy_version
 
     def _decision(self) -> Decision:
         if self.admission is None:

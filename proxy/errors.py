@@ -50,10 +50,8 @@ class Problem(Exception):
             return "api_error"
         return _TYPES.get(self.status, "invalid_request_error")
 
-    def body(self) -> bytes:
-        """Write the error in the form of OpenAI's API."""
-        if self.original:
-            return self.original
+    def error(self) -> dict[str, Any]:
+        """Give the error in the form of OpenAI's API."""
         error: dict[str, Any] = {
             "message": self.message,
             "type": self.type,
@@ -62,7 +60,11 @@ class Problem(Exception):
         }
         if self.limit is not None:
             error["limit"] = self.limit
-        return msgspec.json.encode({"error": error})
+        return error
+
+    def body(self) -> bytes:
+        """Write the body of the answer."""
+        return self.original or msgspec.json.encode({"error": self.error()})
 
     def event(self) -> bytes:
         """Write the error as the last event of a stream; the SDKs raise on it."""

@@ -6,14 +6,11 @@ import msgspec
 from litestar.types import Receive, Scope, Send
 
 from controlplane.clock import Clock
-from controlplane.ids import IdSource
 from core_rs import Engine
 from proxy.authentication import Authenticator, check_state
 from proxy.client import Client
-from proxy.errors import Problem
 from proxy.routing import Catalogue
-from proxy.settings import ProxySettings
-from proxy.timeouts import Timeouts
+from proxy.serving import Serving, answer_json
 
 
 class Models:
@@ -25,37 +22,24 @@ class Models:
         engine: Engine,
         catalogue: Catalogue,
         authenticator: Authenticator,
-        ids: IdSource,
+        serving: Serving,
         clock: Clock,
-        settings: ProxySettings,
-        timeouts: Timeouts,
     ) -> None:
         self._engine = engine
         self._catalogue = catalogue
         self._authenticator = authenticator
-        self._ids = ids
+        self._serving = serving
         self._clock = clock
-        self._settings = settings
-        self._timeouts = timeouts
         self._created_s = clock.wall_ns() // 1_000_000_000
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        client = Client(scope, receive, send, self._settings, self._timeouts)
-        request_id = b"req_" + self._ids.new_bytes().hex().encode()
-        try:
-            principal = self._authenticator.principal(client, self._clock.wall_ns())
-            check_state(principal)
-        except Problem as problem:
-            await client.fail(problem, request_id)
-            return
-        body = self._list(principal.key)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request_id),
-        ]
-        await client.answer(200, headers, body)
+        await self._serving.serve(scope, receive, send, self._answer)
+
+    async def _answer(self, client: Client, request_id: bytes) -> None:
+        principal = self._authenticator.principal(client, self._clock.wall_ns())
+        check_state(principal)
+        await answer_json(client, request_id, self._list(principal.key))
 
     def _list(self, key: int) -> bytes:
         data = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from controlplane.clock import instant
 from controlplane.money import format_money
-from core_rs import Principal, Refusal
+from core_rs import Refusal
 from proxy.errors import (
     RETRY_AFTER_SDK_MAX_S,
     Header,
@@ -29,15 +29,13 @@ _WAITS = {
 }
 
 
-def refusal_problem(
-    refusal: Refusal, principal: Principal, currency: str, output_tokens_that_fit: int | None
-) -> Problem:
+def refusal_problem(refusal: Refusal, currency: str, output_tokens_that_fit: int | None) -> Problem:
     """Say which limit refused, how much of it is used, held and asked, and when it frees."""
     state = _STATES.get(refusal.code) if refusal.limit_id is None else None
     if state is not None:
         return state()
     retry_after_s = _retry_after_s(refusal)
-    limit = _limit(refusal, principal, currency, retry_after_s)
+    limit = _limit(refusal, currency, retry_after_s)
     if output_tokens_that_fit is not None:
         limit["output_tokens_that_fit"] = output_tokens_that_fit
     is_rate = refusal.status == 429  # noqa: PLR2004 - the status of rate limits
@@ -62,9 +60,7 @@ def _retry_after_s(refusal: Refusal) -> int | None:
     return max(1, -(-refusal.retry_after_ns // NANOS_PER_S))
 
 
-def _limit(
-    refusal: Refusal, principal: Principal, currency: str, retry_after_s: int | None
-) -> dict[str, Any]:
+def _limit(refusal: Refusal, currency: str, retry_after_s: int | None) -> dict[str, Any]:
     is_money = refusal.resource == "spend"
     frees_at_ns = refusal.frees_at_wall_ns
     limit: dict[str, Any] = {
@@ -72,29 +68,30 @@ def _limit(
         "scope_id": refusal.scope_id,
         "resource": refusal.resource,
         "window": refusal.window,
-        "requested": _amount(refusal.requested, is_money=is_money),
+        "requested": amount(refusal.requested or 0, is_money=is_money),
         "resets_at": instant(frees_at_ns).isoformat() if frees_at_ns is not None else None,
         "waits_for": refusal.waits_for,
         "retry_after_s": retry_after_s,
     }
     if is_money:
         limit["currency"] = currency
-    if refusal.scope_kind in _visible_scopes(principal):
-        limit["cap"] = _amount(refusal.cap, is_money=is_money)
-        limit["used"] = _amount(refusal.used, is_money=is_money)
-        limit["held"] = _amount(refusal.held, is_money=is_money)
+    if refusal.scope_kind in visible_scopes(refusal.member_id):
+        limit["cap"] = amount(refusal.cap or 0, is_money=is_money)
+        limit["used"] = amount(refusal.used or 0, is_money=is_money)
+        limit["held"] = amount(refusal.held or 0, is_money=is_money)
     return limit
 
 
-def _visible_scopes(principal: Principal) -> frozenset[str]:
+def visible_scopes(member_id: str | None) -> frozenset[str]:
     """Name the scopes whose figures the key's owner may see: a member's own, or its team's."""
-    if principal.member_id is None:
+    if member_id is None:
         return frozenset({"key", "team"})
     return frozenset({"key", "member"})
 
 
-def _amount(value: int | None, *, is_money: bool) -> str | int | None:
-    return format_money(value) if is_money and value is not None else value
+def amount(value: int, *, is_money: bool) -> str | int:
+    """Write money as a decimal string, and leave counts as they are."""
+    return format_money(value) if is_money else value
 
 
 def _message(refusal: Refusal, retry_after_s: int | None) -> str:

@@ -27,6 +27,7 @@ from proxy.provider_faults import (
 )
 from proxy.routing import Deployment
 from proxy.running import RunningExchanges
+from proxy.serving import policy_header
 from proxy.settings import ProxySettings
 from proxy.settlement import Reservation
 from proxy.upstream import UpstreamAnswer, UpstreamError
@@ -262,7 +263,7 @@ def answer_headers(course: Course, deployment: Deployment) -> list[Header]:
     assert admission is not None
     headers = [
         (b"x-request-id", course.header_id),
-        (b"x-comptroller-policy-version", admission.policy_version.encode()),
+        policy_header(admission.policy_version),
         (b"x-comptroller-served-model", deployment.upstream_model.encode()),
     ]
     if admission.remaining_spend_nanos is not None:

@@ -16,13 +16,17 @@ from controlplane.ledger.recorder import Recorder
 from controlplane.settings import ControlSettings
 from core_rs import Engine, warm_vocabularies
 from proxy.admission import ChatCompletions
+from proxy.assessment import Assessor
 from proxy.authentication import Authenticator
 from proxy.client import Client
 from proxy.errors import Problem
+from proxy.estimates import Estimates
+from proxy.limits import Limits
 from proxy.models import Models
 from proxy.policy_feed import PolicyFeed
 from proxy.routing import Catalogue
 from proxy.running import RunningExchanges
+from proxy.serving import Serving
 from proxy.settings import ProxySettings
 from proxy.settlement import Books
 from proxy.timeouts import Timeouts
@@ -50,32 +54,42 @@ class Proxy:
         control_settings: ControlSettings,
     ) -> None:
         self._catalogue = catalogue
-        self._ids = ids
         self._settings = settings
-        self._timeouts = Timeouts()
         self._running = RunningExchanges()
         self._feed = PolicyFeed(engine, database, recorder, clock, control_settings)
         self._events = events
+        self._serving = serving = Serving(ids, settings, Timeouts())
         authenticator = Authenticator(engine, pepper)
-        self._chat = ChatCompletions(
-            books=Books(engine, recorder, clock),
+        currencies = self._feed.currencies
+        books = Books(engine, recorder, clock)
+        assessor = Assessor(
+            books=books,
             catalogue=catalogue,
             authenticator=authenticator,
-            currencies=self._feed.currencies,
-            ids=ids,
+            currencies=currencies,
+        )
+        self._chat = ChatCompletions(
+            books=books,
+            assessor=assessor,
+            serving=serving,
             clock=clock,
             settings=settings,
-            timeouts=self._timeouts,
             running=self._running,
         )
         self._models = Models(
             engine=engine,
             catalogue=catalogue,
             authenticator=authenticator,
-            ids=ids,
+            serving=serving,
             clock=clock,
-            settings=settings,
-            timeouts=self._timeouts,
+        )
+        self._estimates = Estimates(engine=engine, assessor=assessor, serving=serving)
+        self._limits = Limits(
+            engine=engine,
+            authenticator=authenticator,
+            currencies=currencies,
+            serving=serving,
+            clock=clock,
         )
 
     def routes(self) -> list[ASGIRouteHandler]:
@@ -83,6 +97,8 @@ class Proxy:
         return [
             self._route("/v1/chat/completions", "POST", self._chat.handle),
             self._route("/v1/models", "GET", self._models.handle),
+            self._route("/v1/comptroller/estimate", "POST", self._estimates.handle),
+            self._route("/v1/comptroller/limits", "GET", self._limits.handle),
             self._route("/v1", None, self._not_found, is_mount=True),
         ]
 
@@ -128,5 +144,7 @@ class Proxy:
         await self._fail(scope, receive, send, problem)
 
     async def _fail(self, scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
-        client = Client(scope, receive, send, self._settings, self._timeouts)
-        await client.fail(problem, b"req_" + self._ids.new_bytes().hex().encode())
+        async def refuse(_client: Client, _request_id: bytes) -> None:
+            raise problem
+
+        await self._serving.serve(scope, receive, send, refuse)

@@ -43,14 +43,34 @@ async def create_access_token(
     """
     if (member is None) != user.operator or (member is not None and member.user_id != user.id):
         raise InvalidInput("A token belongs to an operator or to a member of that user.")
+    place = None if member is None else (member.organization_id, member.id)
+    _, secret = await insert_token(
+        work, work.new_id(), user.id, place, name=name, expires_at=expires_at
+    )
+    return secret
+
+
+async def insert_token(
+    work: Work,
+    token_id: UUID,
+    user_id: UUID,
+    place: tuple[UUID, UUID] | None,
+    *,
+    name: str,
+    expires_at: datetime | None,
+) -> tuple[AccessToken, str]:
+    """Keep a new token of a member, `place` naming its organization and it, or of an operator.
+
+    Raises `InvalidInput`.
+    """
     if expires_at is not None and expires_at <= work.now:
         raise InvalidInput("Must be in the future.", field=("expiresAt",))
     secret = new_secret(SecretKind.ACCESS_TOKEN, work.installation.random_bytes)
     row = AccessToken(
-        id=work.new_id(),
-        user_id=user.id,
-        organization_id=None if member is None else member.organization_id,
-        member_id=None if member is None else member.id,
+        id=token_id,
+        user_id=user_id,
+        organization_id=None if place is None else place[0],
+        member_id=None if place is None else place[1],
         name=checked_text(name, "name", NAME_LENGTH_MAX),
         digest=digest(secret, work.installation.pepper),
         last_four=secret[-4:],
@@ -60,7 +80,7 @@ async def create_access_token(
     work.session.add(row)
     await work.session.flush()
     record(work, "access_token.create", row, organization_id=row.organization_id, after=facts(row))
-    return secret
+    return row, secret
 
 
 async def caller_of(

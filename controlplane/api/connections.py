@@ -1,18 +1,23 @@
-"""Keyset connections: pages of rows by id, newest first."""
+"""Keyset connections: pages of rows, newest first or in an order that was asked for."""
 
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+import msgspec
 import strawberry
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select, SQLColumnExpression, and_, or_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from controlplane.api.fields import resolved
+from controlplane.api.loaders import children
+from controlplane.api.request import Info
 from controlplane.errors import InvalidInput
 
 FIRST_DEFAULT = 50
@@ -21,7 +26,7 @@ FIRST_MAX = 100
 _ORDER = b"id-desc:"
 
 T = TypeVar("T")
-R = TypeVar("R")
+R = TypeVar("R", bound=Any)
 
 
 @strawberry.type(description="Where a page begins and ends.")
@@ -78,6 +83,95 @@ def connect(items: Sequence[tuple[str, T]], *, has_next: bool, has_previous: boo
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Ordering(Generic[R]):
+    """An order of rows by an expression, nulls last, and by id; its name stands in its cursors.
+
+    `value` is text or an instant.
+    """
+
+    name: str
+    value: SQLColumnExpression[Any]
+    row_id: InstrumentedAttribute[UUID]
+    is_instant: bool = False
+
+    def cursor(self, row_id: UUID, value: str | datetime | None) -> str:
+        """Name the place of a row."""
+        text = value.isoformat() if isinstance(value, datetime) else value
+        return urlsafe_b64encode(msgspec.json.encode([self.name, row_id, text])).decode()
+
+    def after(self, cursor: str) -> ColumnElement[bool]:
+        """Write as a condition that a row comes after a place.
+
+        Raises `InvalidInput` when the cursor is not one of this ordering.
+        """
+        try:
+            name, row_id, text = msgspec.json.decode(
+                urlsafe_b64decode(cursor), type=tuple[str, UUID, str | None]
+            )
+            is_instant = self.is_instant and text is not None
+            value = datetime.fromisoformat(text or "") if is_instant else text
+        except (ValueError, msgspec.DecodeError):
+            name = ""
+        if name != self.name:
+            raise _no_cursor()
+        is_later = self.row_id > row_id
+        if value is None:
+            return and_(self.value.is_(None), is_later)
+        is_beyond = or_(self.value > value, self.value.is_(None))
+        return or_(is_beyond, and_(self.value == value, is_later))
+
+
+async def page_in_order(
+    session: AsyncSession,
+    query: Select[R],
+    ordering: Ordering[R],
+    *,
+    first: int,
+    after: str | None,
+) -> tuple[list[tuple[str, R]], bool]:
+    """Read up to `first` rows with their cursors in an order, and whether there are more.
+
+    Raises `InvalidInput` for a page size or cursor that cannot be used.
+    """
+    if after is not None:
+        query = query.where(ordering.after(after))
+    order = (ordering.value.is_(None), ordering.value, ordering.row_id)
+    paged = query.order_by(*order).limit(checked_first(first) + 1)
+    found = (await session.execute(paged.add_columns(ordering.value, ordering.row_id))).all()
+    items = [(ordering.cursor(row_id, value), row) for row, value, row_id in found[:first]]
+    return items, len(found) > first
+
+
+async def page_of_children(
+    info: Info,
+    list_name: tuple[str, UUID],
+    query: Select[R],
+    row_id: InstrumentedAttribute[UUID],
+    parent_id: InstrumentedAttribute[Any],
+    of: UUID,
+    *,
+    first: int,
+    after: str | None,
+) -> tuple[list[R], bool]:
+    """Read the newest `first` children of a parent; all parents of an answer in one query.
+
+    `query` must be the same wherever `list_name`, a field and an organization, is. Raises
+    `InvalidInput`.
+    """
+    checked_first(first)
+    before_id = None if after is None else read_cursor(after)
+    context = info.context
+    name = (list_name, first, before_id)
+    loader = context.children.get(name)
+    if loader is None:
+        loader = context.children[name] = children(
+            context.backend.database, query, row_id, parent_id, first=first, before_id=before_id
+        )
+    rows = await loader.load(of)
+    return rows[:first], len(rows) > first
+
+
 async def page_by_id(
     session: AsyncSession,
     query: Select[R],
@@ -126,5 +220,9 @@ def read_cursor(text: str) -> UUID:
     except ValueError:
         raw = b""
     if len(raw) != len(_ORDER) + 16 or not raw.startswith(_ORDER):
-        raise InvalidInput("This is no cursor of this list.", field=("after",))
+        raise _no_cursor()
     return UUID(bytes=raw[len(_ORDER) :])
+
+
+def _no_cursor() -> InvalidInput:
+    return InvalidInput("This is no cursor of this list and its order.", field=("after",))

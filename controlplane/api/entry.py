@@ -36,7 +36,7 @@ class Api:
             points_max=settings.api_points_max,
             restore_per_s=settings.api_points_per_s,
         )
-        desk = Desk(core, trusted, buckets)
+        self.desk = desk = Desk(core, trusted, buckets)
         authenticator = Authenticator(backend.database, installation)
         cross_origin = CrossOrigin(settings.cors_origins)
         self.fan_out = FanOut(schema, backend)

@@ -12,9 +12,19 @@ from graphql import GraphQLError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
+from controlplane.api.fields import resolved
+from controlplane.api.nodes import Node, id_of_subject, load_node
 from controlplane.api.request import Info
 from controlplane.context import Work
-from controlplane.errors import Conflict, NotFound, NotPermitted, UserFault
+from controlplane.errors import (
+    Conflict,
+    LimitExceeded,
+    NotFound,
+    NotPermitted,
+    StaleVersion,
+    Subject,
+    UserFault,
+)
 
 T = TypeVar("T")
 
@@ -28,6 +38,7 @@ class ErrorCode(StrEnum):
     INVALID = "INVALID"
     CONFLICT = "CONFLICT"
     STALE_VERSION = "STALE_VERSION"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
 
 
@@ -50,13 +61,34 @@ class InputError(UserError):
     """A failure without further data."""
 
 
+@strawberry.type(description="The object has changed since you read it.")
+class ConflictError(UserError):
+    """Another version is the latest."""
+
+    about: strawberry.Private[Subject | None]
+
+    @resolved("The object as it is now; null when it does not exist.")
+    async def current(self, info: Info) -> Node | None:
+        """Load the object."""
+        return None if self.about is None else await load_node(info, id_of_subject(self.about))
+
+
+@strawberry.type(description="There are as many as there may be.")
+class LimitError(UserError):
+    """More of something than one may have."""
+
+    maximum: int = strawberry.field(description="How many there may be.")
+
+
 async def attempt(
     info: Info, change: Callable[[Work], Awaitable[T]]
 ) -> tuple[T | None, list[UserError]]:
     """Make a change in one transaction and publish it, or say what the caller can mend.
 
-    Raises what the caller cannot mend; nothing is changed then either.
+    Raises what the caller cannot mend; nothing is changed then either. What is shown afterwards
+    is read anew.
     """
+    info.context.renew()
     try:
         async with info.context.work() as work:
             return await change(work), []
@@ -69,9 +101,12 @@ async def attempt(
 
 def user_error(fault: UserFault) -> UserError:
     """Show a failure of a service in a payload."""
-    return InputError(
-        code=ErrorCode(fault.code), message=fault.message, field=list(fault.field) or None
-    )
+    code, field = ErrorCode(fault.code), list(fault.field) or None
+    if isinstance(fault, StaleVersion):
+        return ConflictError(code=code, message=fault.message, field=field, about=fault.current)
+    if isinstance(fault, LimitExceeded):
+        return LimitError(code=code, message=fault.message, field=field, maximum=fault.maximum)
+    return InputError(code=code, message=fault.message, field=field)
 
 
 def masked(error: GraphQLError, request_id: str) -> GraphQLError:

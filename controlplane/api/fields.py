@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 import strawberry
+from strawberry.types.enum import StrawberryEnumDefinition
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,3 +25,13 @@ def mutation(description: str) -> Callable[[F], F]:
 def subscription(description: str) -> Callable[[F], F]:
     """Make a subscription of a function."""
     return cast("Callable[[F], F]", strawberry.subscription(description=description))
+
+
+def enumeration(
+    kind: type[StrEnum], name: str, description: str, values: Mapping[StrEnum, str]
+) -> None:
+    """Show an enumeration of the domain, with a description of each of its values."""
+    strawberry.enum(kind, name=name, description=description)
+    definition: StrawberryEnumDefinition = kind.__strawberry_definition__  # type: ignore[attr-defined]
+    for each in definition.values:
+        each.description = values[kind(each.value)]

@@ -46,12 +46,20 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "rateLimits": "first",
         "modelRules": "first",
         "costCenters": "first",
+        "accessTokens": "first",
         "requests": "first",
         "nodes": "ids",
     }
 )
+# Fields that are also lists of a few where one scope is asked for its own: a budget for each
+# period, a breaker for each level. A connection shows its objects by these fields alone.
+_SHORT: Mapping[str, int] = MappingProxyType({"budgets": 3, "breakers": 3})
+_OF_CONNECTIONS = frozenset({"nodes", "edges", "pageInfo"})
 # Fields that cost the database more than a look-up.
 _WEIGHTS: Mapping[str, int] = MappingProxyType({"usage": 100, "spend": 10})
+# Lists without `first`, and how many objects they are taken to have: a report may have 10,000
+# points, but an everyday one, ten teams by day over a month and a half, has 500.
+_REPEATED: Mapping[str, int] = MappingProxyType({"series": 10, "points": 50})
 
 Variables = Mapping[str, Any]
 NO_VARIABLES: Variables = MappingProxyType({})
@@ -165,7 +173,7 @@ class Scale:
     def _field(self, node: FieldNode) -> Size:
         inner = self.weigh(node.selection_set)
         name = node.name.value
-        times = self._page_size(node, _PAGED[name]) if name in _PAGED else 1
+        times = self._page_size(node, _PAGED[name]) if name in _PAGED else _REPEATED.get(name, 1)
         aliases = inner.aliases + (node.alias is not None)
         points = _WEIGHTS.get(name, 1) + times * inner.points
         return Size(inner.depth + 1, aliases, min(points, POINTS_MAX + 1))
@@ -185,6 +193,8 @@ class Scale:
         for argument in node.arguments or ():
             if argument.name.value == argument_name:
                 return self._size_of(argument.value)
+        if node.name.value in _SHORT and not _may_be_connection(node.selection_set):
+            return _SHORT[node.name.value]
         # `nodes` of a connection shows its edges again and has no argument of its own.
         return FIRST_DEFAULT if argument_name == "first" else 1
 
@@ -199,6 +209,13 @@ class Scale:
         if isinstance(value, IntValueNode) and len(value.value) <= len(str(FIRST_MAX)):
             return _bounded(int(value.value), FIRST_MAX)
         return FIRST_MAX
+
+
+def _may_be_connection(selections: SelectionSetNode | None) -> bool:
+    return any(
+        not isinstance(each, FieldNode) or each.name.value in _OF_CONNECTIONS
+        for each in (() if selections is None else selections.selections)
+    )
 
 
 def _bounded(value: object, unknown: int) -> int:

@@ -3,110 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
+from controlplane.access.graphql import NO_ORGANIZATION, access_token_of
+from controlplane.access.models import AccessToken
+from controlplane.access.queries import may_manage
 from controlplane.api.nodes import BREAKER_NODES, GlobalId, Node, NodeKind
 from controlplane.api.organization import organization_of
 from controlplane.api.request import Info
-from controlplane.authz import Action, Target, may
-from controlplane.errors import NotFound
+from controlplane.api.scopes import sees_scope
+from controlplane.authz import Action, Reach, Target, may
+from controlplane.breakers.graphql import breaker_of
 from controlplane.keys.graphql import key_of
-from controlplane.keys.queries import key_by_id, target_of
+from controlplane.keys.queries import target_of
 from controlplane.ledger.models import DecisionRow
-from controlplane.limits.graphql import breaker_of, budget_of, rate_limit_of
-from controlplane.limits.models import Limit, LimitKind, ScopeKind
-from controlplane.limits.queries import live_limit, pair_of
-from controlplane.limits.subjects import Scope, target_of_scope
+from controlplane.limits.graphql import budget_of, rate_limit_of
+from controlplane.limits.models import LimitKind, ScopeKind
+from controlplane.limits.subjects import Scope
 from controlplane.policies.graphql import model_rule_of
 from controlplane.policies.models import ModelRule
-from controlplane.scope import get_owned
-from controlplane.tenancy.graphql import member_of, team_of
-from controlplane.tenancy.queries import member_by_id, organization_by_id, team_by_id
+from controlplane.scope import owned
+from controlplane.tenancy.graphql import cost_center_of, member_of, team_of
+from controlplane.usage.filters import RequestFilter
 from controlplane.usage.graphql import request_of
-from controlplane.usage.queries import RequestFilter, page_of_requests
+from controlplane.usage.queries import page_of_requests
 
-# An object, to whom it belongs, and which action it takes to see it.
-Found = tuple[Node, Target]
-Find = Callable[[Info, AsyncSession, GlobalId], Awaitable[Found | None]]
+# An object, and whether the caller may see it.
+Found = tuple[Node, bool]
+Find = Callable[[Info, GlobalId], Awaitable[Found | None]]
 
 
 async def find_node(info: Info, name: GlobalId) -> Node | None:
     """Find an object; None when there is none or the caller may not see it."""
-    is_request = name.kind is NodeKind.REQUEST
-    action = Action.REQUESTS_READ if is_request else Action.STRUCTURE_READ
-    async with info.context.backend.database.read() as session:
-        try:
-            found = await _FINDERS[name.kind](info, session, name)
-        except NotFound:
-            return None
+    found = await _FINDERS[name.kind](info, name)
     if found is None:
         return None
-    node, target = found
-    caller = info.context.caller
-    is_own_place = name.kind is NodeKind.ORGANIZATION and caller.reach(action, name.id) > 0
-    return node if is_own_place or may(caller, action, target) else None
+    node, seen = found
+    return node if seen else None
 
 
-async def _organization(_info: Info, session: AsyncSession, name: GlobalId) -> Found:
-    row = await organization_by_id(session, name.id)
-    return organization_of(row), Target(row.id)
+async def _organization(info: Info, name: GlobalId) -> Found | None:
+    row = await info.context.organizations.load(name.id)
+    return None if row is None else (organization_of(row), _is_inside(info, row.id))
 
 
-async def _team(_info: Info, session: AsyncSession, name: GlobalId) -> Found:
-    row = await team_by_id(session, name.organization_id, name.id)
-    return team_of(row), Target(row.organization_id, team_id=row.id)
+async def _team(info: Info, name: GlobalId) -> Found | None:
+    row = await info.context.teams.load((name.organization_id, name.id))
+    if row is None:
+        return None
+    return team_of(row), _sees(info, Target(row.organization_id, team_id=row.id))
 
 
-async def _member(_info: Info, session: AsyncSession, name: GlobalId) -> Found:
-    row = await member_by_id(session, name.organization_id, name.id)
-    return member_of(row), Target(row.organization_id, team_id=row.team_id, member_id=row.id)
+async def _member(info: Info, name: GlobalId) -> Found | None:
+    row = await info.context.members.load((name.organization_id, name.id))
+    if row is None:
+        return None
+    target = Target(row.organization_id, team_id=row.team_id, member_id=row.id)
+    return member_of(row), _sees(info, target)
 
 
-async def _key(info: Info, session: AsyncSession, name: GlobalId) -> Found:
-    row = await key_by_id(session, name.organization_id, name.id)
-    return key_of(row, info.context.backend.installation.now()), target_of(row)
+async def _cost_center(info: Info, name: GlobalId) -> Found | None:
+    row = await info.context.cost_centers.load((name.organization_id, name.id))
+    return None if row is None else (cost_center_of(row), _is_inside(info, row.organization_id))
 
 
-async def _budget(_info: Info, session: AsyncSession, name: GlobalId) -> Found:
-    row = await live_limit(session, name.organization_id, name.id, LimitKind.BUDGET)
-    return budget_of(row), await _target(session, row)
+async def _key(info: Info, name: GlobalId) -> Found | None:
+    row = await info.context.keys.load((name.organization_id, name.id))
+    if row is None:
+        return None
+    shown = key_of(row, info.context.backend.installation.now())
+    return shown, _sees(info, target_of(row))
 
 
-async def _rate_limit(_info: Info, session: AsyncSession, name: GlobalId) -> Found | None:
+async def _budget(info: Info, name: GlobalId) -> Found | None:
+    row = await info.context.limits.load((name.organization_id, name.id))
+    if row is None or row.kind is not LimitKind.BUDGET or row.archived_at is not None:
+        return None
+    scope = Scope(row.scope_kind, row.scope_id)
+    return budget_of(row), await sees_scope(info, row.organization_id, scope)
+
+
+async def _rate_limit(info: Info, name: GlobalId) -> Found | None:
     scope = Scope(ScopeKind.KEY, name.id)
-    target = await target_of_scope(session, name.organization_id, scope)
-    pair = await pair_of(session, name.organization_id, scope, LimitKind.RATE)
-    return (rate_limit_of(name.organization_id, pair), target) if pair.version else None
+    pair = await info.context.pairs.load((name.organization_id, (LimitKind.RATE, scope)))
+    if not pair.version:
+        return None
+    seen = await sees_scope(info, name.organization_id, scope)
+    return rate_limit_of(name.organization_id, pair), seen
 
 
-async def _breaker(_info: Info, session: AsyncSession, name: GlobalId) -> Found:
+async def _breaker(info: Info, name: GlobalId) -> Found | None:
     kind = next(kind for kind, node in BREAKER_NODES.items() if node is name.kind)
     scope = Scope(kind, name.id)
-    target = await target_of_scope(session, name.organization_id, scope)
-    pair = await pair_of(session, name.organization_id, scope, LimitKind.BREAKER)
-    return breaker_of(name.organization_id, pair), target
+    pair = await info.context.pairs.load((name.organization_id, (LimitKind.BREAKER, scope)))
+    seen = await sees_scope(info, name.organization_id, scope)
+    return breaker_of(name.organization_id, pair), seen
 
 
-async def _model_rule(_info: Info, session: AsyncSession, name: GlobalId) -> Found:
-    row = await get_owned(session, ModelRule, name.organization_id, name.id, "model rule")
-    return model_rule_of(row), await _target(session, row)
+async def _model_rule(info: Info, name: GlobalId) -> Found | None:
+    async with info.context.backend.database.read() as session:
+        query = owned(ModelRule, name.organization_id).where(ModelRule.id == name.id)
+        row = await session.scalar(query)
+    if row is None:
+        return None
+    scope = Scope(row.scope_kind, row.scope_id)
+    return model_rule_of(row), await sees_scope(info, row.organization_id, scope)
 
 
-async def _request(_info: Info, session: AsyncSession, name: GlobalId) -> Found | None:
-    page = await page_of_requests(
-        session, name.organization_id, first=1, filter=RequestFilter(request_id=name.id)
-    )
+async def _access_token(info: Info, name: GlobalId) -> Found | None:
+    async with info.context.backend.database.read() as session:
+        row = await session.get(AccessToken, name.id)
+    if row is None or (row.organization_id or NO_ORGANIZATION) != name.organization_id:
+        return None
+    return access_token_of(row), may_manage(info.context.caller, row)
+
+
+async def _request(info: Info, name: GlobalId) -> Found | None:
+    async with info.context.backend.database.read() as session:
+        page = await page_of_requests(
+            session, name.organization_id, first=1, filter=RequestFilter(request_id=name.id)
+        )
     if not page.items:
         return None
     row: DecisionRow = page.items[0]
     target = Target(row.organization_id, team_id=row.team_id, member_id=row.member_id)
-    return request_of(row), target
+    return request_of(row), may(info.context.caller, Action.REQUESTS_READ, target)
 
 
-async def _target(session: AsyncSession, row: Limit | ModelRule) -> Target:
-    scope = Scope(row.scope_kind, row.scope_id)
-    return await target_of_scope(session, row.organization_id, scope)
+def _sees(info: Info, target: Target) -> bool:
+    return may(info.context.caller, Action.STRUCTURE_READ, target)
+
+
+def _is_inside(info: Info, organization_id: UUID) -> bool:
+    """Tell whether a caller may see anything in an organization, and so what all its people see."""
+    return info.context.caller.reach(Action.STRUCTURE_READ, organization_id) is not Reach.NONE
 
 
 _FINDERS: Mapping[NodeKind, Find] = {
@@ -121,4 +151,6 @@ _FINDERS: Mapping[NodeKind, Find] = {
     NodeKind.MEMBER_BREAKER: _breaker,
     NodeKind.MODEL_RULE: _model_rule,
     NodeKind.REQUEST: _request,
+    NodeKind.COST_CENTER: _cost_center,
+    NodeKind.ACCESS_TOKEN: _access_token,
 }

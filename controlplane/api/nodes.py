@@ -9,6 +9,8 @@ from uuid import UUID
 
 import strawberry
 
+from controlplane.api.request import Info
+from controlplane.errors import Subject
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope
 from controlplane.scope import not_found
@@ -31,6 +33,8 @@ class NodeKind(StrEnum):
     MEMBER_BREAKER = "m"
     MODEL_RULE = "A"
     REQUEST = "Q"
+    COST_CENTER = "C"
+    ACCESS_TOKEN = "P"  # noqa: S105  a letter
 
 
 SCOPE_NODES = {
@@ -43,6 +47,19 @@ BREAKER_NODES = {
     ScopeKind.ORGANIZATION: NodeKind.ORGANIZATION_BREAKER,
     ScopeKind.TEAM: NodeKind.TEAM_BREAKER,
     ScopeKind.MEMBER: NodeKind.MEMBER_BREAKER,
+}
+# What an error is about, by the name of its table or of the kind of limit.
+_SUBJECT_NODES = {
+    "teams": NodeKind.TEAM,
+    "members": NodeKind.MEMBER,
+    "cost_centers": NodeKind.COST_CENTER,
+    "virtual_keys": NodeKind.KEY,
+    "limits": NodeKind.BUDGET,
+    "model_rules": NodeKind.MODEL_RULE,
+    "rate": NodeKind.RATE_LIMIT,
+    "organization_breaker": NodeKind.ORGANIZATION_BREAKER,
+    "team_breaker": NodeKind.TEAM_BREAKER,
+    "member_breaker": NodeKind.MEMBER_BREAKER,
 }
 
 
@@ -113,3 +130,16 @@ def expect_in(text: str | None, kind: NodeKind, noun: str, organization_id: UUID
 def scope_id(organization_id: UUID, scope: Scope) -> strawberry.ID:
     """Write the global id of the object a limit is about."""
     return global_id(SCOPE_NODES[scope.kind], organization_id, scope.id)
+
+
+def id_of_subject(subject: Subject) -> GlobalId:
+    """Name what an error is about."""
+    return GlobalId(_SUBJECT_NODES[subject.kind], subject.organization_id, subject.id)
+
+
+async def load_node(info: Info, name: GlobalId) -> Node | None:
+    """Find any object; None when there is none or the caller may not see it."""
+    # It knows all types of the API, some of which refer to any node.
+    from controlplane.api.lookup import find_node  # noqa: PLC0415
+
+    return await find_node(info, name)

@@ -24,18 +24,20 @@ from controlplane.api.connections import (
 from controlplane.api.fields import resolved
 from controlplane.api.nodes import Node, NodeKind, global_id
 from controlplane.api.request import Info
-from controlplane.keys.graphql import KeyFilterInput, VirtualKey, key_of
-from controlplane.keys.models import VirtualKey as KeyRow
-from controlplane.keys.queries import matching, visible_keys
+from controlplane.api.scopes import ScopeInput, sees_scope
+from controlplane.authz import Role
+from controlplane.breakers.graphql import Breaker, breaker_of, load_breaker
+from controlplane.inputs import checked_text
+from controlplane.keys.graphql import KeyFilterInput, KeyOrder, VirtualKey, page_of_keys
+from controlplane.keys.queries import KeyFilter
 from controlplane.limits.graphql import (
-    Breaker,
     Budget,
+    BudgetFilterInput,
     RateLimit,
-    breaker_of,
     budget_of,
     rate_limit_of,
 )
-from controlplane.limits.models import Limit, LimitKind
+from controlplane.limits.models import Limit, LimitKind, Period, ScopeKind
 from controlplane.limits.queries import (
     LimitPair,
     live_limits,
@@ -44,13 +46,48 @@ from controlplane.limits.queries import (
     visible_scopes,
 )
 from controlplane.limits.subjects import Scope
-from controlplane.policies.graphql import ModelRule, model_rule_of
+from controlplane.policies.graphql import ModelRule, load_model_rule, model_rule_of
 from controlplane.policies.models import ModelRule as RuleRow
 from controlplane.policies.queries import visible_rules
+from controlplane.scope import not_found
 from controlplane.tenancy import models
-from controlplane.tenancy.graphql import Member, Team, member_of, team_of
-from controlplane.tenancy.queries import visible_members, visible_teams
-from controlplane.usage.graphql import RequestFilterInput, RequestLog, TimeRange, requests_of
+from controlplane.tenancy.graphql import (
+    CostCenter,
+    Member,
+    Team,
+    cost_center_of,
+    member_of,
+    team_of,
+)
+from controlplane.tenancy.queries import (
+    members_matching,
+    visible_cost_centers,
+    visible_members,
+    visible_teams,
+)
+from controlplane.usage.graphql import (
+    DuringOrEver,
+    OfRequests,
+    OfUsage,
+    RequestLog,
+    RequestName,
+    request_by_id,
+    requests_of,
+)
+from controlplane.usage.report.buckets import Bucket
+from controlplane.usage.report.graphql import (
+    TOP_DEFAULT,
+    Asked,
+    ByBucket,
+    ByDimensions,
+    OfTag,
+    Top,
+    UsageReport,
+    usage_of,
+)
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
+
+QUERY_LENGTH_MAX = 254
 
 R = TypeVar("R", bound=Any)
 T = TypeVar("T")
@@ -75,13 +112,42 @@ class Organization(Node):
         query = visible_teams(info.context.caller, self.row.id)
         return await _page(info, query, models.Team.id, team_of, first, after)
 
-    @resolved("Its members.")
+    @resolved("A team by its slug; null when you may not see it.")
+    async def team(self, info: Info, slug: str) -> Team | None:
+        """Find a team."""
+        query = visible_teams(info.context.caller, self.row.id).where(models.Team.slug == slug)
+        async with info.context.backend.database.read() as session:
+            row = await session.scalar(query)
+        return None if row is None else team_of(row)
+
+    @resolved("Its members; `query` is looked for in addresses and names, in any case.")
     async def members(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self,
+        info: Info,
+        first: int = FIRST_DEFAULT,
+        after: str | None = None,
+        role: Role | None = None,
+        query: str | None = None,
     ) -> Connection[Member]:
         """List members."""
-        query = visible_members(info.context.caller, self.row.id)
-        return await _page(info, query, models.Member.id, member_of, first, after)
+        text = None if query is None else checked_text(query, "query", QUERY_LENGTH_MAX)
+        found = visible_members(info.context.caller, self.row.id)
+        found = found.where(members_matching(role, text))
+        return await _page(info, found, models.Member.id, member_of, first, after)
+
+    @resolved("Its cost centers; archived ones only when asked for.")
+    async def cost_centers(
+        self,
+        info: Info,
+        first: int = FIRST_DEFAULT,
+        after: str | None = None,
+        include_archived: bool = False,  # noqa: FBT001, FBT002 - an argument of the API
+    ) -> Connection[CostCenter]:
+        """List cost centers."""
+        query = visible_cost_centers(info.context.caller, self.row.id)
+        if not include_archived:
+            query = query.where(models.CostCenter.archived_at.is_(None))
+        return await _page(info, query, models.CostCenter.id, cost_center_of, first, after)
 
     @resolved("Its keys.")
     async def keys(
@@ -90,17 +156,19 @@ class Organization(Node):
         first: int = FIRST_DEFAULT,
         after: str | None = None,
         filter: KeyFilterInput | None = None,  # noqa: A002
+        order_by: KeyOrder = KeyOrder.CREATED_DESC,
     ) -> Connection[VirtualKey]:
         """List keys."""
-        now = info.context.backend.installation.now()
-        query = visible_keys(info.context.caller, self.row.id)
-        if filter is not None:
-            query = query.where(matching(filter.as_filter(self.id), now))
-        return await _page(info, query, KeyRow.id, lambda row: key_of(row, now), first, after)
+        wanted = KeyFilter() if filter is None else filter.as_filter(self.id)
+        return await page_of_keys(info, self.row.id, wanted, order_by, first, after)
 
     @resolved("Its budgets, and those of its teams, members and keys.")
     async def budgets(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self,
+        info: Info,
+        first: int = FIRST_DEFAULT,
+        after: str | None = None,
+        filter: BudgetFilterInput | None = None,  # noqa: A002
     ) -> Connection[Budget]:
         """List budgets."""
         columns = (Limit.scope_kind, Limit.scope_id)
@@ -108,7 +176,32 @@ class Organization(Node):
             Limit.kind == LimitKind.BUDGET,
             visible_scopes(info.context.caller, self.row.id, columns),
         )
+        if filter is not None:
+            query = query.where(filter.condition())
         return await _page(info, query, Limit.id, budget_of, first, after)
+
+    @resolved("The budget of a scope in it for a period; null when there is none you may see.")
+    async def budget(self, info: Info, scope: ScopeInput, period: Period) -> Budget | None:
+        """Find a budget."""
+        about = await self._seen(info, scope)
+        if about is None:
+            return None
+        rows = await info.context.budgets.load((self.row.id, about))
+        return next((budget_of(row) for row in rows if row.window_period is period), None)
+
+    @resolved("The breaker of a scope in it; null when you may not see it, and for keys.")
+    async def breaker(self, info: Info, scope: ScopeInput) -> Breaker | None:
+        """Find a breaker."""
+        about = await self._seen(info, scope)
+        if about is None or about.kind is ScopeKind.KEY:
+            return None
+        return await load_breaker(info, self.row.id, about)
+
+    @resolved("The model rule in force of a scope in it; null when there is none you may see.")
+    async def model_rule(self, info: Info, scope: ScopeInput) -> ModelRule | None:
+        """Find a model rule."""
+        about = await self._seen(info, scope)
+        return None if about is None else await load_model_rule(info, self.row.id, about)
 
     @resolved("Breakers with thresholds of their own.")
     async def breakers(
@@ -142,13 +235,44 @@ class Organization(Node):
         info: Info,
         first: int = FIRST_DEFAULT,
         after: str | None = None,
-        range: TimeRange | None = None,  # noqa: A002
-        filter: RequestFilterInput | None = None,  # noqa: A002
+        range: DuringOrEver = None,  # noqa: A002
+        filter: OfRequests = None,  # noqa: A002
     ) -> Connection[RequestLog]:
         """List requests."""
         return await requests_of(
             info, self.row.id, first=first, after=after, between=range, wanted=filter
         )
+
+    @resolved("A request by its id; null when you may not see it.")
+    async def request(self, info: Info, request_id: RequestName) -> RequestLog | None:
+        """Find a request."""
+        return await request_by_id(info, self.row.id, request_id)
+
+    @resolved("What was spent, over time and by up to two dimensions.")
+    async def usage(
+        self,
+        info: Info,
+        range: During,  # noqa: A002
+        bucket: ByBucket = Bucket.DAY,
+        group_by: ByDimensions = [],  # noqa: B006
+        tag: OfTag = None,
+        filter: OfUsage = None,  # noqa: A002
+        top: Top = TOP_DEFAULT,
+    ) -> UsageReport:
+        """Report on requests."""
+        asked = Asked(range, bucket, group_by, tag, filter, top)
+        return await usage_of(info, self.row, asked)
+
+    @resolved("What the requests you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        return await spend_of(info, self.row.id, ScopeKind.ORGANIZATION, self.row.id, range)
+
+    async def _seen(self, info: Info, scope: ScopeInput) -> Scope | None:
+        """Read a scope of this organization that the caller may see."""
+        organization_id, about = scope.located()
+        is_seen = organization_id == self.row.id and await sees_scope(info, self.row.id, about)
+        return about if is_seen else None
 
     async def _pairs(
         self, info: Info, kind: LimitKind, first: int, after: str | None
@@ -176,6 +300,14 @@ def organization_of(row: models.Organization) -> Organization:
         created_at=row.created_at,
         row=row,
     )
+
+
+async def load_organization(info: Info, organization_id: UUID) -> Organization:
+    """Load an organization by a reference to it."""
+    row = await info.context.organizations.load(organization_id)
+    if row is None:
+        raise not_found("organization")
+    return organization_of(row)
 
 
 async def _page(

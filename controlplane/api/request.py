@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any
 from uuid import UUID
 
 import strawberry
-from sqlalchemy import select
 from strawberry.dataloader import DataLoader
 
+from controlplane.api import loaders
+from controlplane.api.loaders import CountedKey, PairKey, RowKey, ScopeKey
 from controlplane.api.points import Charge
 from controlplane.authz import Caller
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
 from controlplane.events import Events
+from controlplane.keys.models import KeySecret, VirtualKey
+from controlplane.limits.models import Limit
+from controlplane.limits.queries import LimitPair
 from controlplane.limits.state import LimitState, LimitStates
 from controlplane.live.feed import LiveFeed
-from controlplane.scope import TenantRow, owned
-from controlplane.tenancy.models import Member, Team, User
-
-R = TypeVar("R", bound=TenantRow)
-
-# An organization and the id of a row in it.
-RowKey = tuple[UUID, UUID]
+from controlplane.policies.models import ModelRule
+from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
+from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
+from controlplane.usage.totals import Totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,30 @@ class Backend:
 
 @dataclass(slots=True)
 class Context:
-    """One API request; loaders gather single look-ups into one query with a session of its own."""
+    """One API request; loaders gather single look-ups into one query with a session of its own.
+
+    `settled` is what the ledger knows of limits, `children` holds pages of many parents at once.
+    """
 
     backend: Backend
     caller: Caller
     request_id: str
     charge: Charge
+    organizations: DataLoader[UUID, Organization | None] = field(init=False)
+    users: DataLoader[UUID, User | None] = field(init=False)
     teams: DataLoader[RowKey, Team | None] = field(init=False)
     members: DataLoader[RowKey, Member | None] = field(init=False)
-    users: DataLoader[UUID, User | None] = field(init=False)
+    cost_centers: DataLoader[RowKey, CostCenter | None] = field(init=False)
+    keys: DataLoader[RowKey, VirtualKey | None] = field(init=False)
+    secrets: DataLoader[RowKey, list[KeySecret]] = field(init=False)
+    limits: DataLoader[RowKey, Limit | None] = field(init=False)
+    budgets: DataLoader[ScopeKey, list[Limit]] = field(init=False)
+    pairs: DataLoader[PairKey, LimitPair] = field(init=False)
+    settled: DataLoader[CountedKey, LimitState | None] = field(init=False)
+    rules: DataLoader[ScopeKey, ModelRule | None] = field(init=False)
+    spending: DataLoader[Spender, Totals] = field(init=False)
+    last_uses: DataLoader[RowKey, int | None] = field(init=False)
+    children: dict[Hashable, DataLoader[UUID, list[Any]]] = field(default_factory=dict)
     _states: dict[UUID, Mapping[UUID, LimitState]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,10 +73,23 @@ class Context:
 
     def renew(self) -> None:
         """Forget what was read: each event of a subscription shows things as they are then."""
+        database, clock = self.backend.database, self.backend.installation.clock
         self._states.clear()
-        self.teams = DataLoader(load_fn=_rows_loader(self.backend.database, Team))
-        self.members = DataLoader(load_fn=_rows_loader(self.backend.database, Member))
-        self.users = DataLoader(load_fn=_users_loader(self.backend.database))
+        self.children.clear()
+        self.organizations = loaders.organizations(database)
+        self.users = loaders.users(database)
+        self.teams = loaders.rows(database, Team)
+        self.members = loaders.rows(database, Member)
+        self.cost_centers = loaders.rows(database, CostCenter)
+        self.keys = loaders.rows(database, VirtualKey)
+        self.secrets = loaders.secrets(database)
+        self.limits = loaders.rows(database, Limit)
+        self.budgets = loaders.budgets(database)
+        self.pairs = loaders.pairs(database)
+        self.settled = loaders.settled(database, clock.wall_ns)
+        self.rules = loaders.rules(database)
+        self.spending = DataLoader(load_fn=spend_loader(database, clock, self.caller))
+        self.last_uses = DataLoader(load_fn=last_use_loader(database))
 
     @asynccontextmanager
     async def work(self) -> AsyncIterator[Work]:
@@ -79,31 +108,3 @@ class Context:
 
 
 Info = strawberry.Info[Context, None]
-
-
-def _rows_loader(
-    database: Database, model: type[R]
-) -> Callable[[list[RowKey]], Awaitable[Sequence[R | None]]]:
-    async def load(keys: list[RowKey]) -> Sequence[R | None]:
-        found: dict[RowKey, R] = {}
-        async with database.read() as session:
-            for organization_id in {key[0] for key in keys}:
-                ids = [key[1] for key in keys if key[0] == organization_id]
-                query = owned(model, organization_id).where(model.id.in_(ids))
-                for row in await session.scalars(query):
-                    found[organization_id, row.id] = row
-        return [found.get(key) for key in keys]
-
-    return load
-
-
-def _users_loader(
-    database: Database,
-) -> Callable[[list[UUID]], Awaitable[Sequence[User | None]]]:
-    async def load(ids: list[UUID]) -> Sequence[User | None]:
-        async with database.read() as session:
-            rows = await session.scalars(select(User).where(User.id.in_(ids)))
-            found = {row.id: row for row in rows}
-        return [found.get(each) for each in ids]
-
-    return load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from graphql import GraphQLError
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
+from controlplane.access.graphql import AccessMutation, AccessToken, page_of_tokens
+from controlplane.access.queries import own_tokens
+from controlplane.api.connections import FIRST_DEFAULT, Connection
 from controlplane.api.documents import PreparedDocument
-from controlplane.api.faults import InputError
+from controlplane.api.faults import ConflictError, InputError, LimitError
 from controlplane.api.fields import resolved
 from controlplane.api.lookup import find_node
 from controlplane.api.nodes import Node, NodeKind, expect, parse_global_id
@@ -19,13 +23,19 @@ from controlplane.api.organization import Organization, organization_of
 from controlplane.api.request import Info
 from controlplane.api.scalars import SCALARS
 from controlplane.authz import Action, Reach
-from controlplane.keys.graphql import KeyMutation
+from controlplane.breakers.graphql import BreakerMutation
+from controlplane.cost_centers.graphql import CostCenterMutation
+from controlplane.errors import InvalidInput
+from controlplane.keys.mutations.graphql import KeyMutation
 from controlplane.limits.graphql import LimitMutation
 from controlplane.live.graphql import LiveSubscription
 from controlplane.policies.graphql import PolicyMutation
 from controlplane.scope import not_found
-from controlplane.tenancy.graphql import Member, TenancyMutation, User, load_member, user_of
+from controlplane.tenancy.graphql import Member, User, load_member, user_of
+from controlplane.tenancy.mutations.graphql import TenancyMutation
 from controlplane.tenancy.queries import organization_by_slug
+
+NODES_MAX = 100
 
 SDL_PATH = Path(__file__).with_name("schema.graphql")
 
@@ -46,6 +56,13 @@ class Viewer:
             return []
         found = await load_member(info, membership.organization_id, membership.member_id)
         return [] if found is None else [found]
+
+    @resolved("Tokens that stand for you as you are here, newest first.")
+    async def access_tokens(
+        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+    ) -> Connection[AccessToken]:
+        """List the caller's tokens."""
+        return await page_of_tokens(info, own_tokens(info.context.caller), first, after)
 
     @resolved("What the caller may do in an organization, at least on its own.")
     def permissions(self, info: Info, organization_id: strawberry.ID) -> list[Action]:
@@ -94,8 +111,14 @@ class Query:
     @resolved("Any object by its global id; null when you may not see it.")
     async def node(self, info: Info, id: strawberry.ID) -> Node | None:  # noqa: A002
         """Find an object."""
-        name = parse_global_id(id)
-        return None if name is None else await find_node(info, name)
+        return await _find(info, id)
+
+    @resolved("Objects by their global ids, at most 100, in order; null where you may not see one.")
+    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+        """Find objects."""
+        if len(ids) > NODES_MAX:
+            raise InvalidInput(f"At most {NODES_MAX} ids.", field=("ids",))
+        return await asyncio.gather(*(_find(info, each) for each in ids))
 
     @resolved("An organization by its slug; null when you may not see it.")
     async def organization(self, info: Info, slug: str) -> Organization | None:
@@ -108,8 +131,21 @@ class Query:
         return None if reach is Reach.NONE else organization_of(row)
 
 
+async def _find(info: Info, text: str) -> Node | None:
+    name = parse_global_id(text)
+    return None if name is None else await find_node(info, name)
+
+
 @strawberry.type(description="What can be changed.")
-class Mutation(TenancyMutation, KeyMutation, LimitMutation, PolicyMutation):
+class Mutation(
+    TenancyMutation,
+    CostCenterMutation,
+    KeyMutation,
+    LimitMutation,
+    BreakerMutation,
+    PolicyMutation,
+    AccessMutation,
+):
     """What can be changed."""
 
 
@@ -133,7 +169,7 @@ def make_schema() -> Schema:
         query=Query,
         mutation=Mutation,
         subscription=Subscription,
-        types=[InputError],
+        types=[InputError, ConflictError, LimitError],
         extensions=[PreparedDocument],
         config=StrawberryConfig(scalar_map=SCALARS),
     )

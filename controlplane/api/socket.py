@@ -34,6 +34,8 @@ MESSAGE_BYTES_MAX = 64 * 1024
 SUBSCRIPTIONS_MAX = 10
 ID_LENGTH_MAX = 255
 PING_EVERY_S = 20.0
+# A client that takes nothing of what waits for it for this long is cut off.
+STALLED_MAX_S = 30.0
 # Answers to pings and the like, which a client that reads nothing could make us pile up.
 REPLIES_WAITING_MAX = 100
 # A client that reads nothing would keep a closing socket open for ever.
@@ -54,9 +56,9 @@ _SUBSCRIBER_EXISTS = 4409
 _TOO_MANY_INITS = 4429
 _INTERNAL = 4500
 
-ONLY_SUBSCRIPTIONS = "Only subscriptions are answered on a socket; POST queries and mutations."
-
 _LOG = structlog.get_logger("controlplane.api")
+
+ONLY_SUBSCRIPTIONS = "Only subscriptions are answered on a socket; POST queries and mutations."
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -139,16 +141,18 @@ class Connection:
         self._caller: Caller | None = None
         self._session: Session | None = None
         self._subscriptions: dict[str, _Subscription] = {}
-        self._replies: deque[str] = deque(maxlen=REPLIES_WAITING_MAX)
+        self._replies: deque[str] = deque()
         self._wake = asyncio.Event()
         self._closing: _Close | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._sent = 0
 
     async def serve(self) -> None:
         """Read and write until either side closes."""
         self._reader = asyncio.create_task(self._read(), name="socket reader")
         writer = asyncio.create_task(self._write(), name="socket writer")
-        tasks = {self._reader, writer}
+        watch = asyncio.create_task(self._watch(), name="socket watch")
+        tasks = {self._reader, writer, watch}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._closing is not None:
@@ -171,6 +175,17 @@ class Connection:
             # Granian sends no close while somebody waits for a message.
             if self._reader is not None:
                 self._reader.cancel()
+
+    async def _watch(self) -> None:
+        """End when the client has taken nothing of what waits for it."""
+        while True:
+            sent = self._sent
+            await asyncio.sleep(STALLED_MAX_S)
+            is_waiting = self._replies or any(
+                each.listener.pending for each in self._subscriptions.values()
+            )
+            if is_waiting and self._sent == sent:
+                return
 
     def _release(self) -> None:
         for name in tuple(self._subscriptions):
@@ -279,6 +294,8 @@ class Connection:
             raise _Close(_BAD_REQUEST, "Invalid message received") from None
 
     def _reply(self, message: dict[str, Any]) -> None:
+        if len(self._replies) >= REPLIES_WAITING_MAX:
+            raise _Close(_POLICY_VIOLATION, "Too many messages at once")
         self._replies.append(msgspec.json.encode(message).decode())
         self._wake.set()
 
@@ -288,7 +305,7 @@ class Connection:
                 async with asyncio.timeout(PING_EVERY_S):
                     await self._wake.wait()
             except TimeoutError:
-                self._reply({"type": "ping"})
+                self._replies.append('{"type":"ping"}')
             self._wake.clear()
             await self._write_all()
             if self._closing is not None:
@@ -301,21 +318,26 @@ class Connection:
         while more and self._closing is None:
             more = False
             while self._replies:
-                await _send_text(self._send, self._replies.popleft())
+                await self._send_text(self._replies.popleft())
             for name, each in tuple(self._subscriptions.items()):
                 pending = each.listener.pending
                 if pending:
-                    await _send_text(self._send, f"{each.head}{pending.popleft()}}}")
+                    await self._send_text(f"{each.head}{pending.popleft()}}}")
                     more = True
                 elif each.listener.is_over:
                     self._finish(name, each.listener)
 
     def _finish(self, name: str, listener: Listener) -> None:
         self._forget(name)
-        if listener.errors is None:
-            self._reply({"id": name, "type": "complete"})
-        else:
-            self._reply({"id": name, "type": "error", "payload": listener.errors})
+        last: dict[str, Any] = {"id": name, "type": "complete"}
+        if listener.errors is not None:
+            last = {"id": name, "type": "error", "payload": listener.errors}
+        self._replies.append(msgspec.json.encode(last).decode())
+        self._wake.set()
+
+    async def _send_text(self, text: str) -> None:
+        await self._send({"type": "websocket.send", "text": text, "bytes": None})
+        self._sent += 1
 
 
 def _token_of(payload: object) -> str | None:
@@ -348,10 +370,6 @@ def _body_of(payload: object) -> OperationBody:
 
 async def _accept(send: Send, subprotocol: str | None) -> None:
     await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
-
-
-async def _send_text(send: Send, text: str) -> None:
-    await send({"type": "websocket.send", "text": text, "bytes": None})
 
 
 async def _close(send: Send, close: _Close) -> None:

@@ -21,6 +21,8 @@ from controlplane.authz import Caller
 
 # Proxies between us and the client close what is silent for a minute.
 KEEP_ALIVE_S = 15.0
+# A client that reads nothing for this long is cut off.
+STALLED_MAX_S = 30.0
 _KEEP_ALIVE = b":\n\n"
 _COMPLETE = b"event: complete\ndata: \n\n"
 
@@ -61,6 +63,9 @@ class EventStreams:
             try:
                 await _start(send, headers)
                 await _send_all(send, listener, wake, ended)
+            except TimeoutError:
+                # The answer has begun: that it is left unfinished is all that can be told.
+                return
             finally:
                 gone.cancel()
                 self.fan_out.leave(operation, caller, listener)
@@ -115,7 +120,8 @@ async def _until_gone(receive: Receive, end: Callable[[], None]) -> None:
 
 
 async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    async with asyncio.timeout(STALLED_MAX_S):
+        await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 def _event(payload: bytes) -> bytes:

@@ -30,8 +30,14 @@ def record(
     organization_id: UUID | None,
     before: Json | None = None,
     after: Json | None = None,
+    reason: str | None = None,
 ) -> None:
-    """Put one administrative act on record, with the values before and after it."""
+    """Put one administrative act on record, with the values before and after it.
+
+    A reason that was given stands beside the values after it.
+    """
+    if reason is not None:
+        after = {**(after or {}), "reason": reason}
     row = AdminEvent(
         id=work.new_id(),
         organization_id=organization_id,

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
 import strawberry
+from sqlalchemy import func
+from sqlalchemy.orm import InstrumentedAttribute
 
-from controlplane.api.faults import UserError, attempt
-from controlplane.api.fields import mutation, resolved
-from controlplane.api.nodes import GlobalId, Node, NodeKind, expect, expect_in, global_id
+from controlplane.api.connections import (
+    Connection,
+    Ordering,
+    connect,
+    connection_of,
+    cursor_of,
+    page_by_id,
+    page_in_order,
+    page_of_children,
+)
+from controlplane.api.fields import resolved
+from controlplane.api.nodes import Node, NodeKind, expect, expect_in, global_id
 from controlplane.api.request import Info
-from controlplane.api.scalars import BigInt
-from controlplane.context import Work
-from controlplane.errors import InvalidInput
-from controlplane.keys import models, service
+from controlplane.breakers.graphql import Breaker, visible_breakers
+from controlplane.clock import instant
+from controlplane.keys import models
 from controlplane.keys.models import KeyState
-from controlplane.keys.queries import KeyFilter
-from controlplane.tenancy.graphql import Member, Team, load_member, load_team
+from controlplane.keys.queries import KeyFilter, matching, visible_keys
+from controlplane.keys.rotation import previous_ends_at, rotated_at
+from controlplane.limits.graphql import Budget, RateLimit, budgets_of, rate_limit_of_key
+from controlplane.limits.models import ScopeKind
+from controlplane.limits.subjects import Scope
+from controlplane.policies.graphql import ModelRule, load_model_rule
+from controlplane.tenancy import models as tenancy
+from controlplane.tenancy.graphql import (
+    CostCenter,
+    Member,
+    Team,
+    User,
+    load_cost_center,
+    load_member,
+    load_team,
+    user_of,
+)
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
 
 class KeyStatus(StrEnum):
@@ -33,7 +59,7 @@ class KeyStatus(StrEnum):
 strawberry.enum(KeyStatus, name="KeyStatus", description="Whether a key works.")
 
 
-@strawberry.type(description="A label of a key.")
+@strawberry.type(description="A label of a key or a request.")
 class Tag:
     """A label of a key."""
 
@@ -41,7 +67,7 @@ class Tag:
     value: str = strawberry.field(description="What it says.")
 
 
-@strawberry.input(description="A label of a key.")
+@strawberry.input(description="A label of a key or a request.")
 class TagInput:
     """A label of a key."""
 
@@ -62,7 +88,7 @@ class VirtualKey(Node):
     tags: list[Tag] = strawberry.field(description="Labels, by name.")
     created_at: datetime = strawberry.field(description="When it was created.")
     expires_at: datetime | None = strawberry.field(description="From when on it works no more.")
-    version: int = strawberry.field(description="Counts changes.")
+    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.VirtualKey]
 
     @resolved("The member it belongs to.")
@@ -74,6 +100,91 @@ class VirtualKey(Node):
     async def team(self, info: Info) -> Team | None:
         """Load the team."""
         return await load_team(info, self.row.organization_id, self.row.team_id)
+
+    @resolved("Its own cost center.")
+    async def cost_center(self, info: Info) -> CostCenter | None:
+        """Load the cost center."""
+        return await load_cost_center(info, self.row.organization_id, self.row.cost_center_id)
+
+    @resolved("Where its requests are booked: its own, else its owner's, else its team's.")
+    async def effective_cost_center(self, info: Info) -> CostCenter | None:
+        """Load the cost center that counts."""
+        row, place = self.row, self.row.organization_id
+        found = row.cost_center_id
+        if found is None and row.member_id is not None:
+            member = await info.context.members.load((place, row.member_id))
+            found = None if member is None else member.cost_center_id
+        if found is None and row.team_id is not None:
+            team = await info.context.teams.load((place, row.team_id))
+            found = None if team is None else team.cost_center_id
+        return await load_cost_center(info, place, found)
+
+    @resolved("Who made it; null where the system did.")
+    async def created_by(self, info: Info) -> User | None:
+        """Load the person."""
+        if self.row.created_by is None:
+            return None
+        row = await info.context.users.load(self.row.created_by)
+        return None if row is None else user_of(row)
+
+    @resolved("When its secret was last replaced; null while it has its first.")
+    async def rotated_at(self, info: Info) -> datetime | None:
+        """Tell when it was rotated."""
+        return rotated_at(await self._secrets(info), self.row)
+
+    @resolved("When the last older secret ends that still works; null when none does.")
+    async def previous_secret_expires_at(self, info: Info) -> datetime | None:
+        """Tell until when older secrets work."""
+        now = info.context.backend.installation.now()
+        return previous_ends_at(await self._secrets(info), now)
+
+    @resolved("Its own rule about models; null: all that its team and organization may use.")
+    async def model_rule(self, info: Info) -> ModelRule | None:
+        """Load the model rule."""
+        return await load_model_rule(info, self.row.organization_id, self._scope)
+
+    @resolved("Models of its own rule; null: all that its team and organization may use.")
+    async def allowed_models(self, info: Info) -> list[str] | None:
+        """List the models."""
+        rule = await load_model_rule(info, self.row.organization_id, self._scope)
+        return None if rule is None else rule.allow
+
+    @resolved("Its rates; null while it never had any.")
+    async def rate_limit(self, info: Info) -> RateLimit | None:
+        """Load the rates."""
+        return await rate_limit_of_key(info, self.row.organization_id, self.row.id)
+
+    @resolved("Its own budgets; those of its owner, team and organization bind it, too.")
+    async def budgets(self, info: Info) -> list[Budget]:
+        """List budgets."""
+        return await budgets_of(info, self.row.organization_id, self._scope)
+
+    @resolved("Breakers that stop it, of those you may see: its owner's, team's, organization's.")
+    async def breakers(self, info: Info) -> list[Breaker]:
+        """List breakers."""
+        row = self.row
+        return await visible_breakers(
+            info, row.organization_id, team_id=row.team_id, member_id=row.member_id
+        )
+
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.KEY, row.id, range)
+
+    @resolved("When it was used last, also if that was refused; null: never.")
+    async def last_used_at(self, info: Info) -> datetime | None:
+        """Tell when it was used last."""
+        at_ns = await info.context.last_uses.load((self.row.organization_id, self.row.id))
+        return None if at_ns is None else instant(at_ns)
+
+    @property
+    def _scope(self) -> Scope:
+        return Scope(ScopeKind.KEY, self.row.id)
+
+    async def _secrets(self, info: Info) -> list[models.KeySecret]:
+        return await info.context.secrets.load((self.row.organization_id, self.row.id))
 
 
 def key_of(row: models.VirtualKey, now: datetime) -> VirtualKey:
@@ -107,6 +218,16 @@ class KeyFilterInput:
     )
     team_id: strawberry.ID | None = strawberry.field(default=None, description="Of this team.")
     owner_id: strawberry.ID | None = strawberry.field(default=None, description="Of this member.")
+    query: str | None = strawberry.field(
+        default=None, description="With this text in the name, in upper or lower case."
+    )
+    cost_center_id: strawberry.ID | None = strawberry.field(
+        default=None, description="Booked on this cost center: see `effectiveCostCenter`."
+    )
+    tag: TagInput | None = strawberry.field(default=None, description="With exactly this label.")
+    expiring_before: datetime | None = strawberry.field(
+        default=None, description="That end, or have ended, before this instant."
+    )
 
     def as_filter(self, place: str) -> KeyFilter:
         """Read the filter; `place` is the global id of the organization.
@@ -118,175 +239,108 @@ class KeyFilterInput:
             statuses=frozenset(each.value for each in self.status or ()),
             team_id=expect_in(self.team_id, NodeKind.TEAM, "team", organization_id),
             member_id=expect_in(self.owner_id, NodeKind.MEMBER, "member", organization_id),
+            text=self.query,
+            cost_center_id=expect_in(
+                self.cost_center_id, NodeKind.COST_CENTER, "cost center", organization_id
+            ),
+            tag=None if self.tag is None else (self.tag.name, self.tag.value),
+            expires_before=self.expiring_before,
         )
 
 
-@strawberry.input(description="A key to create.")
-class VirtualKeyCreateInput:
-    """A key to create."""
+class KeyOrder(StrEnum):
+    """How a list of keys is ordered."""
 
-    organization_id: strawberry.ID = strawberry.field(description="In which organization.")
-    name: str = strawberry.field(description="Name for people, up to 200 characters.")
-    idempotency_key: str = strawberry.field(
-        description="A retry with the same value returns the first key, its secret null."
-    )
-    owner_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The member it belongs to; a plain member owns what it creates."
-    )
-    team_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The team it belongs to."
-    )
-    expires_at: datetime | None = strawberry.field(
-        default=None, description="From when on it works no more."
-    )
-    tags: list[TagInput] | None = strawberry.field(default=None, description="Labels, at most 20.")
-    allowed_models: list[str] | None = strawberry.field(
-        default=None, description="The models it may use; left out: all its team may use."
-    )
-    requests_per_minute: int | None = strawberry.field(
-        default=None, description="Most requests in any 60 seconds."
-    )
-    tokens_per_minute: BigInt | None = strawberry.field(
-        default=None, description="Tokens in any 60 seconds at which it is stopped."
-    )
+    CREATED_DESC = "created-desc"
+    NAME_ASC = "name-asc"
+    EXPIRES_ASC = "expires-asc"
 
 
-@strawberry.type(description="A key and its secret, or why there is none.")
-class VirtualKeySecretPayload:
-    """A key and its secret."""
+strawberry.enum(
+    KeyOrder,
+    name="KeyOrder",
+    description="Newest first; by name without regard to case; those that end soonest first and "
+    "those that never end last. A cursor belongs to one of these.",
+)
 
-    virtual_key: VirtualKey | None = strawberry.field(
-        description="The key; null when there are errors."
-    )
-    secret: str | None = strawberry.field(
-        description="The secret, in the first successful answer and never again."
-    )
-    replayed: bool = strawberry.field(
-        description="Whether an earlier call with this idempotency key made the key."
-    )
-    errors: list[UserError] = strawberry.field(description="What you can mend.")
-
-
-@strawberry.input(description="A key to revoke.")
-class VirtualKeyRevokeInput:
-    """A key to revoke."""
-
-    key_id: strawberry.ID = strawberry.field(description="The key.")
-    reason: str | None = strawberry.field(default=None, description="Why, for the record.")
+_ORDERINGS: dict[KeyOrder, Ordering[models.VirtualKey]] = {
+    KeyOrder.NAME_ASC: Ordering(
+        KeyOrder.NAME_ASC.value, func.lower(models.VirtualKey.name), models.VirtualKey.id
+    ),
+    KeyOrder.EXPIRES_ASC: Ordering(
+        KeyOrder.EXPIRES_ASC.value,
+        models.VirtualKey.expires_at,
+        models.VirtualKey.id,
+        is_instant=True,
+    ),
+}
 
 
-@strawberry.input(description="A key to disable or enable.")
-class VirtualKeySetEnabledInput:
-    """A key to disable or enable."""
+async def page_of_keys(
+    info: Info,
+    organization_id: UUID,
+    wanted: KeyFilter,
+    order: KeyOrder,
+    first: int,
+    after: str | None,
+) -> Connection[VirtualKey]:
+    """Read a page of the keys of an organization that the caller may see.
 
-    key_id: strawberry.ID = strawberry.field(description="The key.")
-    enabled: bool = strawberry.field(description="Whether it shall work.")
-    expected_version: int | None = strawberry.field(
-        default=None, description="Refuse if the key has changed since this version."
-    )
-
-
-@strawberry.type(description="The changed key, or why nothing was changed.")
-class VirtualKeyPayload:
-    """The changed key, or why nothing was changed."""
-
-    virtual_key: VirtualKey | None = strawberry.field(
-        description="The key; null when there are errors."
-    )
-    errors: list[UserError] = strawberry.field(description="What you can mend.")
-
-
-@strawberry.type
-class KeyMutation:
-    """Changes to keys."""
-
-    @mutation("Create a key; its secret is shown this once.")
-    async def virtual_key_create(
-        self,
-        info: Info,
-        input: VirtualKeyCreateInput,  # noqa: A002
-    ) -> VirtualKeySecretPayload:
-        """Create a key."""
-
-        async def change(work: Work) -> service.CreatedKey:
-            place = expect(input.organization_id, NodeKind.ORGANIZATION, "organization")
-            new = _new_key(input, place)
-            return await service.create_key(
-                work, place.id, new, idempotency_key=input.idempotency_key
-            )
-
-        created, errors = await attempt(info, change)
-        if created is None:
-            return VirtualKeySecretPayload(
-                virtual_key=None, secret=None, replayed=False, errors=errors
-            )
-        now = info.context.backend.installation.now()
-        return VirtualKeySecretPayload(
-            virtual_key=key_of(created.key, now),
-            secret=created.secret,
-            replayed=created.replayed,
-            errors=[],
-        )
-
-    @mutation("Revoke a key for good; effective on its next request.")
-    async def virtual_key_revoke(
-        self,
-        info: Info,
-        input: VirtualKeyRevokeInput,  # noqa: A002
-    ) -> VirtualKeyPayload:
-        """Revoke a key."""
-
-        async def change(work: Work) -> models.VirtualKey:
-            key = expect(input.key_id, NodeKind.KEY, "key")
-            return await service.revoke_key(work, key.organization_id, key.id, reason=input.reason)
-
-        return _payload(info, *await attempt(info, change))
-
-    @mutation("Disable a key for a while, or enable it again.")
-    async def virtual_key_set_enabled(
-        self,
-        info: Info,
-        input: VirtualKeySetEnabledInput,  # noqa: A002
-    ) -> VirtualKeyPayload:
-        """Disable or enable a key."""
-
-        async def change(work: Work) -> models.VirtualKey:
-            key = expect(input.key_id, NodeKind.KEY, "key")
-            return await service.set_key_enabled(
-                work,
-                key.organization_id,
-                key.id,
-                enabled=input.enabled,
-                expected_version=input.expected_version,
-            )
-
-        return _payload(info, *await attempt(info, change))
-
-
-def _payload(
-    info: Info, row: models.VirtualKey | None, errors: list[UserError]
-) -> VirtualKeyPayload:
+    Raises `InvalidInput`.
+    """
     now = info.context.backend.installation.now()
-    shown = None if row is None else key_of(row, now)
-    return VirtualKeyPayload(virtual_key=shown, errors=errors)
+    query = visible_keys(info.context.caller, organization_id)
+    query = query.where(matching(wanted, organization_id, now))
+    ordering = _ORDERINGS.get(order)
+    async with info.context.backend.database.read() as session:
+        if ordering is None:
+            rows, has_next = await page_by_id(
+                session, query, models.VirtualKey.id, first=first, after=after
+            )
+            items = [(cursor_of(row.id), row) for row in rows]
+        else:
+            items, has_next = await page_in_order(
+                session, query, ordering, first=first, after=after
+            )
+    shown = [(cursor, key_of(row, now)) for cursor, row in items]
+    return connect(shown, has_next=has_next, has_previous=after is not None)
 
 
-def _new_key(wanted: VirtualKeyCreateInput, place: GlobalId) -> service.NewKey:
-    models_allowed = wanted.allowed_models
-    return service.NewKey(
-        name=wanted.name,
-        member_id=expect_in(wanted.owner_id, NodeKind.MEMBER, "member", place.id),
-        team_id=expect_in(wanted.team_id, NodeKind.TEAM, "team", place.id),
-        expires_at=wanted.expires_at,
-        tags=_tags(wanted.tags or ()),
-        allowed_models=None if models_allowed is None else tuple(models_allowed),
-        requests_per_minute=wanted.requests_per_minute,
-        tokens_per_minute=wanted.tokens_per_minute,
+async def keys_of_team(
+    info: Info, team: tenancy.Team, first: int, after: str | None
+) -> Connection[VirtualKey]:
+    """Read a page of the keys of a team."""
+    column = models.VirtualKey.team_id
+    return await _keys_of(info, team.organization_id, column, team.id, first, after)
+
+
+async def keys_of_member(
+    info: Info, member: tenancy.Member, first: int, after: str | None
+) -> Connection[VirtualKey]:
+    """Read a page of the keys of a member."""
+    column = models.VirtualKey.member_id
+    return await _keys_of(info, member.organization_id, column, member.id, first, after)
+
+
+async def _keys_of(
+    info: Info,
+    organization_id: UUID,
+    parent: InstrumentedAttribute[UUID | None],
+    parent_id: UUID,
+    first: int,
+    after: str | None,
+) -> Connection[VirtualKey]:
+    now = info.context.backend.installation.now()
+    rows, has_next = await page_of_children(
+        info,
+        (f"keys by {parent.key}", organization_id),
+        visible_keys(info.context.caller, organization_id),
+        models.VirtualKey.id,
+        parent,
+        parent_id,
+        first=first,
+        after=after,
     )
-
-
-def _tags(tags: Sequence[TagInput]) -> dict[str, str]:
-    found = {each.name: each.value for each in tags}
-    if len(found) != len(tags):
-        raise InvalidInput("A tag is given twice.", field=("tags",))
-    return found
+    return connection_of(
+        rows, lambda row: key_of(row, now), lambda row: row.id, has_next=has_next, after=after
+    )

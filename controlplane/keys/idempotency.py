@@ -36,10 +36,22 @@ async def earlier_result(
     return row.result_id
 
 
+async def first_result(
+    work: Work, organization_id: UUID, key: str | None, request: dict[str, Any]
+) -> UUID | None:
+    """Find what an earlier call made where an idempotency key may be left out.
+
+    Raises as `earlier_result`.
+    """
+    return None if key is None else await earlier_result(work, organization_id, key, request)
+
+
 async def remember_result(
-    work: Work, organization_id: UUID, key: str, request: dict[str, Any], result_id: UUID
+    work: Work, organization_id: UUID, key: str | None, request: dict[str, Any], result_id: UUID
 ) -> None:
-    """Keep what a first call made, in its transaction."""
+    """Keep what a first call made, in its transaction, if it had an idempotency key."""
+    if key is None:
+        return
     row = IdempotencyKey(
         id=work.new_id(),
         organization_id=organization_id,

@@ -10,7 +10,7 @@ from uuid import UUID
 from controlplane.audit.service import facts, record
 from controlplane.authz import Action, Reach, Target, require
 from controlplane.context import Work
-from controlplane.errors import Conflict, InvalidInput, StaleVersion
+from controlplane.errors import Conflict, InvalidInput
 from controlplane.inputs import checked_text
 from controlplane.keys import queries
 from controlplane.keys.idempotency import earlier_result, remember_result
@@ -18,8 +18,10 @@ from controlplane.keys.models import KEY_NAME_LENGTH_MAX, KeySecret, KeyState, V
 from controlplane.keys.secret import SecretKind, digest, new_secret
 from controlplane.limits.service import set_new_key_rates
 from controlplane.policies.service import set_new_key_models
+from controlplane.scope import subject_of
 from controlplane.tenancy.queries import member_by_id, organization_by_id, team_by_id
-from controlplane.tenancy.service import key_changed
+from controlplane.tenancy.service import check_cost_center, key_changed
+from controlplane.versions import check_version
 
 TAGS_MAX = 20
 TAG_NAME_LENGTH_MAX = 64
@@ -35,6 +37,7 @@ class NewKey:
     name: str
     member_id: UUID | None = None
     team_id: UUID | None = None
+    cost_center_id: UUID | None = None
     expires_at: datetime | None = None
     tags: dict[str, str] = field(default_factory=dict)
     allowed_models: tuple[str, ...] | None = None
@@ -73,7 +76,10 @@ async def create_key(
     if earlier_id is not None:
         earlier = await queries.key_by_id(work.session, organization_id, earlier_id)
         return CreatedKey(earlier, None, replayed=True)
-    await _check_owner(work, organization_id, new)
+    await organization_by_id(work.session, organization_id)
+    await check_owner(work, organization_id, team_id=new.team_id, member_id=new.member_id)
+    target = Target(organization_id, team_id=new.team_id, member_id=new.member_id)
+    await check_cost_center(work, target, new.cost_center_id)
     key, secret = await _insert(work, organization_id, new)
     await _set_rules(work, key, new)
     await remember_result(work, organization_id, idempotency_key, request, key.id)
@@ -83,16 +89,21 @@ async def create_key(
 
 
 async def revoke_key(
-    work: Work, organization_id: UUID, key_id: UUID, *, reason: str | None = None
+    work: Work,
+    organization_id: UUID,
+    key_id: UUID,
+    *,
+    reason: str | None = None,
+    expected_version: int | None = None,
 ) -> VirtualKey:
     """Revoke a key for good; revoking it again changes nothing.
 
-    Raises `InvalidInput`, `NotFound`, `NotPermitted`.
+    Raises `InvalidInput`, `StaleVersion`, `NotFound`, `NotPermitted`.
     """
-    key = await _key_to_change(work, organization_id, key_id)
-    if reason is not None:
-        reason = checked_text(reason, "reason", KEY_NAME_LENGTH_MAX)
+    key = await key_to_change(work, organization_id, key_id)
+    reason = _checked_reason(reason)
     if key.state is not KeyState.REVOKED:
+        check_seen(key, expected_version)
         await _change_state(work, key, KeyState.REVOKED, "key.revoke", reason)
     return key
 
@@ -103,24 +114,51 @@ async def set_key_enabled(
     key_id: UUID,
     *,
     enabled: bool,
+    reason: str | None = None,
     expected_version: int | None = None,
 ) -> VirtualKey:
-    """Disable a key for a while, or enable it again.
+    """Disable a key for a while, or enable it again; where it is so already, nothing changes.
 
-    Raises `Conflict` for a revoked key, `StaleVersion`, `NotFound`, `NotPermitted`.
+    Raises `Conflict` for a revoked key, `InvalidInput`, `StaleVersion`, `NotFound`,
+    `NotPermitted`.
     """
-    key = await _key_to_change(work, organization_id, key_id)
-    if expected_version is not None and key.version != expected_version:
-        raise StaleVersion(f"The key is at version {key.version}.", field=("expectedVersion",))
-    if key.state is KeyState.REVOKED:
-        raise Conflict("A revoked key stays revoked.", field=("keyId",))
+    key = await key_to_change(work, organization_id, key_id)
+    reason = _checked_reason(reason)
+    refuse_revoked(key)
     state = KeyState.ACTIVE if enabled else KeyState.DISABLED
     if key.state is not state:
-        await _change_state(work, key, state, "key.enable" if enabled else "key.disable", None)
+        check_seen(key, expected_version)
+        await _change_state(work, key, state, "key.enable" if enabled else "key.disable", reason)
     return key
 
 
-async def _key_to_change(work: Work, organization_id: UUID, key_id: UUID) -> VirtualKey:
+def check_seen(key: VirtualKey, expected_version: int | None) -> None:
+    """Refuse one who names another version of the key than the latest.
+
+    Raises `StaleVersion`.
+    """
+    if expected_version is not None:
+        check_version(key.version, expected_version, subject_of(key))
+
+
+def refuse_revoked(key: VirtualKey) -> None:
+    """Refuse to change what has been revoked.
+
+    Raises `Conflict`.
+    """
+    if key.state is KeyState.REVOKED:
+        raise Conflict("A revoked key stays revoked.", field=("keyId",))
+
+
+def _checked_reason(reason: str | None) -> str | None:
+    return None if reason is None else checked_text(reason, "reason", KEY_NAME_LENGTH_MAX)
+
+
+async def key_to_change(work: Work, organization_id: UUID, key_id: UUID) -> VirtualKey:
+    """Load a key that the caller may change.
+
+    Raises `NotFound`, `NotPermitted`.
+    """
     key = await queries.key_by_id(work.session, organization_id, key_id)
     require(work.caller, Action.KEYS_WRITE, queries.target_of(key), "key")
     return key
@@ -132,8 +170,15 @@ async def _change_state(
     before = facts(key)
     key.state = state
     await work.session.flush()
-    after = facts(key) if reason is None else {**facts(key), "reason": reason}
-    record(work, action, key, organization_id=key.organization_id, before=before, after=after)
+    record(
+        work,
+        action,
+        key,
+        organization_id=key.organization_id,
+        before=before,
+        after=facts(key),
+        reason=reason,
+    )
     await key_changed(work, key.organization_id, key.id, policy=False)
 
 
@@ -150,22 +195,25 @@ def _fingerprinted(new: NewKey) -> dict[str, Any]:
     return {"operation": "key.create", **asdict(new)}
 
 
-async def _check_owner(work: Work, organization_id: UUID, new: NewKey) -> None:
-    """Check that team and member exist, and that a caller of limited reach names its own."""
-    await organization_by_id(work.session, organization_id)
-    if new.team_id is not None:
-        await team_by_id(work.session, organization_id, new.team_id)
-        team = Target(organization_id, team_id=new.team_id)
-        _require_team_or_own(work, team, new)
-    if new.member_id is not None:
-        member = await member_by_id(work.session, organization_id, new.member_id)
+async def check_owner(
+    work: Work, organization_id: UUID, *, team_id: UUID | None, member_id: UUID | None
+) -> None:
+    """Check that team and member exist, and that a caller of limited reach names its own.
+
+    Raises `NotFound`, `NotPermitted`.
+    """
+    if team_id is not None:
+        await team_by_id(work.session, organization_id, team_id)
+        _require_team_or_own(work, Target(organization_id, team_id=team_id))
+    if member_id is not None:
+        member = await member_by_id(work.session, organization_id, member_id)
         owner = Target(organization_id, team_id=member.team_id, member_id=member.id)
         require(work.caller, Action.KEYS_WRITE, owner, "member")
 
 
-def _require_team_or_own(work: Work, team: Target, new: NewKey) -> None:
+def _require_team_or_own(work: Work, team: Target) -> None:
     membership = work.caller.membership
-    is_own_team = membership is not None and membership.team_id == new.team_id
+    is_own_team = membership is not None and membership.team_id == team.team_id
     if not is_own_team:
         require(work.caller, Action.KEYS_WRITE, team, "team")
 
@@ -179,21 +227,23 @@ async def _insert(work: Work, organization_id: UUID, new: NewKey) -> tuple[Virtu
         name=checked_text(new.name, "name", KEY_NAME_LENGTH_MAX),
         team_id=new.team_id,
         member_id=new.member_id,
+        cost_center_id=new.cost_center_id,
         state=KeyState.ACTIVE,
-        expires_at=_checked_expiry(work, new.expires_at),
+        expires_at=checked_expiry(work, new.expires_at),
         prefix=secret[: len(kind.value) + SHOWN_DIGITS],
         last_four=secret[-4:],
-        tags=_checked_tags(new.tags),
+        tags=checked_tags(new.tags),
         created_by=work.caller.user_id,
         created_at=work.now,
     )
     work.session.add(key)
     await work.session.flush()
-    await _insert_secret(work, key, secret)
+    await insert_secret(work, key, secret)
     return key, secret
 
 
-async def _insert_secret(work: Work, key: VirtualKey, secret: str) -> None:
+async def insert_secret(work: Work, key: VirtualKey, secret: str) -> None:
+    """Let a key be used with a secret."""
     row = KeySecret(
         id=work.new_id(),
         organization_id=key.organization_id,
@@ -217,13 +267,21 @@ async def _set_rules(work: Work, key: VirtualKey, new: NewKey) -> None:
         await set_new_key_models(work, key.organization_id, key.id, new.allowed_models)
 
 
-def _checked_expiry(work: Work, expires_at: datetime | None) -> datetime | None:
+def checked_expiry(work: Work, expires_at: datetime | None) -> datetime | None:
+    """Accept an instant in the future, or None for never.
+
+    Raises `InvalidInput`.
+    """
     if expires_at is not None and expires_at <= work.now:
         raise InvalidInput("Must be in the future.", field=("expiresAt",))
     return expires_at
 
 
-def _checked_tags(tags: dict[str, str]) -> dict[str, str]:
+def checked_tags(tags: dict[str, str]) -> dict[str, str]:
+    """Accept labels of a key.
+
+    Raises `InvalidInput`.
+    """
     if len(tags) > TAGS_MAX:
         raise InvalidInput(f"At most {TAGS_MAX} tags.", field=("tags",))
     return {

@@ -7,31 +7,26 @@ from enum import StrEnum
 from uuid import UUID
 
 import strawberry
+from sqlalchemy import ColumnElement, and_, true
 
+from controlplane.api.counters import CounterSource, state_of
 from controlplane.api.faults import UserError, attempt
 from controlplane.api.fields import mutation, resolved
-from controlplane.api.nodes import (
-    BREAKER_NODES,
-    GlobalId,
-    Node,
-    NodeKind,
-    expect,
-    global_id,
-    scope_id,
-)
+from controlplane.api.nodes import GlobalId, Node, NodeKind, expect, global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import BigInt, Money
+from controlplane.api.scopes import ScopeInput, SpendScope, scope_of
 from controlplane.clock import instant
 from controlplane.context import Work
-from controlplane.errors import InvalidInput
 from controlplane.limits import models, service
-from controlplane.limits.models import Mode, Period, ScopeKind
-from controlplane.limits.nesting import BREAKER_WINDOWS_S, breaker_id
+from controlplane.limits.models import LimitKind, Mode, Period, ScopeKind
 from controlplane.limits.queries import LimitPair
+from controlplane.limits.settled import counted
 from controlplane.limits.state import LimitState
 from controlplane.limits.subjects import Scope
 
-strawberry.enum(ScopeKind, name="ScopeKind", description="Whose use is counted.")
+SHARE_PARTS = 10_000
+
 strawberry.enum(
     Period, name="BudgetPeriod", description="A calendar period; weeks start on Monday."
 )
@@ -49,57 +44,23 @@ strawberry.enum(
 )
 
 
-@strawberry.type(description="Whose use a limit counts.")
-class SpendScope:
-    """Whose use a limit counts."""
-
-    kind: ScopeKind = strawberry.field(description="What it is.")
-    id: strawberry.ID = strawberry.field(description="Its global id, for `node`.")
-
-
-@strawberry.input(one_of=True, description="Exactly one.")
-class ScopeInput:
-    """Exactly one of an organization, a team, a member, a key."""
-
-    organization_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="All of an organization."
-    )
-    team_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="A team."
-    )
-    member_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="A member."
-    )
-    key_id: strawberry.ID | None = strawberry.field(default=strawberry.UNSET, description="A key.")
-
-    def located(self) -> tuple[UUID, Scope]:
-        """Read the organization and the scope in it.
-
-        Raises `NotFound`, and `InvalidInput` when none is given.
-        """
-        given = (
-            (self.organization_id, NodeKind.ORGANIZATION, ScopeKind.ORGANIZATION),
-            (self.team_id, NodeKind.TEAM, ScopeKind.TEAM),
-            (self.member_id, NodeKind.MEMBER, ScopeKind.MEMBER),
-            (self.key_id, NodeKind.KEY, ScopeKind.KEY),
-        )
-        for text, node_kind, kind in given:
-            if isinstance(text, str):
-                found = expect(text, node_kind, kind.value)
-                return found.organization_id, Scope(kind, found.id)
-        raise InvalidInput("Name a scope.", field=("scope",))
-
-
 @strawberry.type(description="What a budget has counted in its current period.")
 class BudgetState:
     """What a budget has counted in its current period."""
 
     settled: Money = strawberry.field(description="Booked by finished requests.")
-    held: Money = strawberry.field(description="Held by requests under way.")
+    held: Money = strawberry.field(
+        description="Held by requests under way; 0.00 where the source is the ledger."
+    )
     remaining: Money = strawberry.field(
         description="Limit less settled and held; negative after an overrun."
     )
     resets_at: datetime | None = strawberry.field(description="When the next period starts.")
+    utilization: float = strawberry.field(
+        description="Settled and held as a share of the limit: 0.5 is half, over 1 an overrun; "
+        "cut to four decimals, and 1 where the limit is zero."
+    )
+    source: CounterSource = strawberry.field(description="Where the figures are from.")
     as_of: datetime = strawberry.field(description="The moment these figures are of.")
 
 
@@ -115,11 +76,11 @@ class Budget(Node):
     version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.Limit]
 
-    @resolved("Live counters; null while nothing enforces it here.")
-    def state(self, info: Info) -> BudgetState | None:
-        """Read the live counters."""
-        state = info.context.limit_state(self.row.organization_id, self.row.id)
-        return None if state is None else _budget_state(self.row.cap, state)
+    @resolved("What it has counted in the current period.")
+    async def state(self, info: Info) -> BudgetState:
+        """Read the live counters, or the ledger where nothing enforces it here."""
+        state, source = await state_of(info, self.row.organization_id, counted(self.row))
+        return _budget_state(self.row.cap, state, source)
 
 
 @strawberry.type(description="What a key may do in any 60 seconds.")
@@ -134,40 +95,6 @@ class RateLimit(Node):
         description="Tokens at which it is stopped; null: any number."
     )
     version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
-
-
-@strawberry.type(description="Stops a scope that spends too fast, and lets go by itself.")
-class Breaker(Node):
-    """Stops a scope that spends too fast."""
-
-    scope: SpendScope = strawberry.field(description="Whom it stops.")
-    per_minute: Money | None = strawberry.field(
-        description="Spending in any 60 seconds at which it opens; null: inherited."
-    )
-    per_hour: Money | None = strawberry.field(
-        description="Spending in any 3600 seconds at which it opens; null: inherited."
-    )
-    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
-    organization_uuid: strawberry.Private[UUID]
-    about: strawberry.Private[Scope]
-
-    @resolved("Whether it refuses now; null while nothing enforces it here.")
-    def is_open(self, info: Info) -> bool | None:
-        """Tell whether either window is at its threshold."""
-        states = self._states(info)
-        return any(state.is_open for state in states) if states else None
-
-    @resolved("When it closes if nothing more is spent; null when closed.")
-    def closes_at(self, info: Info) -> datetime | None:
-        """Tell when both windows are below their thresholds."""
-        ends = [each.frees_at_ns for each in self._states(info) if each.is_open]
-        known = [end_ns for end_ns in ends if end_ns is not None]
-        return instant(max(known)) if known else None
-
-    def _states(self, info: Info) -> list[LimitState]:
-        names = (breaker_id(self.about.kind, self.about.id, each) for each in BREAKER_WINDOWS_S)
-        found = (info.context.limit_state(self.organization_uuid, name) for name in names)
-        return [state for state in found if state is not None]
 
 
 def budget_of(row: models.Limit) -> Budget:
@@ -198,33 +125,59 @@ def rate_limit_of(organization_id: UUID, pair: LimitPair) -> RateLimit:
     )
 
 
-def breaker_of(organization_id: UUID, pair: LimitPair) -> Breaker:
-    """Show the thresholds a scope has set for itself."""
-    minute_nanos, hour_nanos = pair.caps
-    return Breaker(
-        id=global_id(BREAKER_NODES[pair.scope.kind], organization_id, pair.scope.id),
-        scope=scope_of(organization_id, pair.scope),
-        per_minute=None if minute_nanos is None else Money(minute_nanos),
-        per_hour=None if hour_nanos is None else Money(hour_nanos),
-        version=pair.version,
-        organization_uuid=organization_id,
-        about=pair.scope,
-    )
+async def budgets_of(info: Info, organization_id: UUID, scope: Scope) -> list[Budget]:
+    """List the budgets that a scope has itself, the first made first."""
+    rows = await info.context.budgets.load((organization_id, scope))
+    return [budget_of(row) for row in rows]
 
 
-def scope_of(organization_id: UUID, scope: Scope) -> SpendScope:
-    """Show whose use is counted."""
-    return SpendScope(kind=scope.kind, id=scope_id(organization_id, scope))
+async def rate_limit_of_key(info: Info, organization_id: UUID, key_id: UUID) -> RateLimit | None:
+    """Load the rates of a key, if it ever had any."""
+    name = (LimitKind.RATE, Scope(ScopeKind.KEY, key_id))
+    pair = await info.context.pairs.load((organization_id, name))
+    return rate_limit_of(organization_id, pair) if pair.version else None
 
 
-def _budget_state(cap_nanos: int, state: LimitState) -> BudgetState:
+def _budget_state(cap_nanos: int, state: LimitState, source: CounterSource) -> BudgetState:
+    used = state.settled + state.held
     return BudgetState(
         settled=Money(state.settled),
         held=Money(state.held),
-        remaining=Money(cap_nanos - state.settled - state.held),
+        remaining=Money(cap_nanos - used),
         resets_at=None if state.resets_at_ns is None else instant(state.resets_at_ns),
+        utilization=_share(used, cap_nanos),
+        source=source,
         as_of=instant(state.as_of_ns),
     )
+
+
+def _share(used: int, cap: int) -> float:
+    """Divide whole numbers, cut to ten thousandths; the one float there is, made last."""
+    return 1.0 if cap == 0 else (used * SHARE_PARTS // cap) / SHARE_PARTS
+
+
+@strawberry.input(description="Which budgets to show; of several values any will do.")
+class BudgetFilterInput:
+    """Which budgets to show."""
+
+    kinds: list[ScopeKind] | None = strawberry.field(
+        default=None, description="Of these kinds of scopes."
+    )
+    periods: list[Period] | None = strawberry.field(default=None, description="Over these periods.")
+    enforcement: Enforcement | None = strawberry.field(
+        default=None, description="Hard or soft ones."
+    )
+
+    def condition(self) -> ColumnElement[bool]:
+        """Write the filter as a condition."""
+        found: list[ColumnElement[bool]] = []
+        if self.kinds is not None:
+            found.append(models.Limit.scope_kind.in_(self.kinds))
+        if self.periods is not None:
+            found.append(models.Limit.window_period.in_(self.periods))
+        if self.enforcement is not None:
+            found.append(models.Limit.mode == Mode(self.enforcement.value))
+        return and_(true(), *found)
 
 
 @strawberry.input(description="A budget to create or change: a scope has one for each period.")
@@ -282,32 +235,6 @@ class RateLimitPayload:
     """The rates, or why nothing was changed."""
 
     rate_limit: RateLimit | None = strawberry.field(description="The rates; null when errors.")
-    errors: list[UserError] = strawberry.field(description="What you can mend.")
-
-
-@strawberry.input(description="Thresholds of a breaker; both are set, null inherits.")
-class BreakerSetInput:
-    """Thresholds of a breaker."""
-
-    scope: ScopeInput = strawberry.field(
-        description="Whom it stops: an organization, a team or a member."
-    )
-    per_minute: Money | None = strawberry.field(
-        default=None, description="Spending in any 60 seconds at which it opens."
-    )
-    per_hour: Money | None = strawberry.field(
-        default=None, description="Spending in any 3600 seconds at which it opens."
-    )
-    expected_version: int | None = strawberry.field(
-        default=None, description="The version you have seen; null where none was ever set."
-    )
-
-
-@strawberry.type(description="The breaker, or why nothing was changed.")
-class BreakerPayload:
-    """The breaker, or why nothing was changed."""
-
-    breaker: Breaker | None = strawberry.field(description="The breaker; null when errors.")
     errors: list[UserError] = strawberry.field(description="What you can mend.")
 
 
@@ -371,22 +298,3 @@ class LimitMutation:
         return RateLimitPayload(
             rate_limit=None if done is None else rate_limit_of(*done), errors=errors
         )
-
-    @mutation("Set a scope's own breaker thresholds.")
-    async def breaker_set(self, info: Info, input: BreakerSetInput) -> BreakerPayload:  # noqa: A002
-        """Set a scope's own breaker thresholds."""
-
-        async def change(work: Work) -> Located:
-            organization_id, scope = input.scope.located()
-            pair = await service.set_breaker(
-                work,
-                organization_id,
-                scope,
-                minute_nanos=input.per_minute,
-                hour_nanos=input.per_hour,
-                expected_version=input.expected_version,
-            )
-            return organization_id, pair
-
-        done, errors = await attempt(info, change)
-        return BreakerPayload(breaker=None if done is None else breaker_of(*done), errors=errors)

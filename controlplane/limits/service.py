@@ -7,7 +7,7 @@ from uuid import UUID
 
 from controlplane.authz import Action, require
 from controlplane.context import Work
-from controlplane.errors import InvalidInput, StaleVersion
+from controlplane.errors import InvalidInput, Subject
 from controlplane.inputs import checked_number, checked_time_zone
 from controlplane.limits import queries
 from controlplane.limits.models import (
@@ -23,8 +23,10 @@ from controlplane.limits.queries import LimitPair
 from controlplane.limits.rows import LimitValues, archive_limit, put_limit
 from controlplane.limits.subjects import Scope, target_of_scope
 from controlplane.limits.windows import Calendar, Rolling, slot_of
+from controlplane.scope import subject_of
 from controlplane.tenancy.queries import organization_by_id
 from controlplane.tenancy.service import policy_changed
+from controlplane.versions import check_version
 
 PER_MINUTE_MAX = 10**12
 
@@ -65,7 +67,10 @@ async def upsert_budget(
     if mode not in {Mode.HARD, Mode.SOFT}:
         raise InvalidInput("A budget is hard or soft.", field=("enforcement",))
     known = await _live_budget(work, organization_id, scope, period)
-    _check_version(None if known is None else known.version, expected_version)
+    if known is None:
+        check_version(None, expected_version, None)
+    else:
+        check_version(known.version, expected_version, subject_of(known))
     zone = time_zone or await _zone_kept(work, organization_id, known)
     window = Calendar(period, checked_time_zone(zone))
     values = LimitValues(LimitKind.BUDGET, scope, Resource.SPEND, window, cap_nanos, mode)
@@ -85,7 +90,7 @@ async def archive_budget(
     scope = Scope(row.scope_kind, row.scope_id)
     target = await target_of_scope(work.session, organization_id, scope)
     require(work.caller, _action_for(scope), target, "budget")
-    _check_version(row.version, expected_version)
+    check_version(row.version, expected_version, subject_of(row))
     await archive_limit(work, row)
     await policy_changed(work, organization_id)
     return row
@@ -167,7 +172,9 @@ async def _set_pair(
     expected_version: int | None,
 ) -> LimitPair:
     known = await queries.pair_of(work.session, organization_id, scope, kind)
-    _check_version(known.version or None, expected_version)
+    name = kind.value if kind is LimitKind.RATE else f"{scope.kind.value}_breaker"
+    current = Subject(name, organization_id, scope.id)
+    check_version(known.version or None, expected_version, current)
     await _put_pair(work, organization_id, scope, kind, caps)
     await policy_changed(work, organization_id)
     return await queries.pair_of(work.session, organization_id, scope, kind)
@@ -204,21 +211,6 @@ async def _zone_kept(work: Work, organization_id: UUID, known: Limit | None) -> 
     if known is not None and known.window_time_zone is not None:
         return known.window_time_zone
     return (await organization_by_id(work.session, organization_id)).time_zone
-
-
-def _check_version(version: int | None, expected_version: int | None) -> None:
-    """Refuse an edit by one who has not seen the latest version; None: there is no object."""
-    if version == expected_version:
-        return
-    field = ("expectedVersion",)
-    if version is None:
-        raise StaleVersion("It does not exist (any more).", field=field)
-    if expected_version is None:
-        raise StaleVersion(
-            f"It exists, at version {version}; send that as expectedVersion to change it.",
-            field=field,
-        )
-    raise StaleVersion(f"It has changed since: it is at version {version}.", field=field)
 
 
 def _checked_rates(

@@ -15,19 +15,13 @@ from controlplane.api.fields import subscription
 from controlplane.api.nodes import NodeKind, expect
 from controlplane.api.request import Info
 from controlplane.api.scalars import BigInt, Money
+from controlplane.api.scopes import ScopeInput, SpendScope, scope_of
 from controlplane.authz import Action, Caller, Reach, Target, may
+from controlplane.breakers.graphql import Breaker, breaker_of
 from controlplane.clock import instant
 from controlplane.errors import InvalidInput
 from controlplane.ledger.records import DecisionRecord
-from controlplane.limits.graphql import (
-    Breaker,
-    Budget,
-    ScopeInput,
-    SpendScope,
-    breaker_of,
-    budget_of,
-    scope_of,
-)
+from controlplane.limits.graphql import Budget, budget_of
 from controlplane.limits.models import Limit, LimitKind, ScopeKind
 from controlplane.limits.nesting import BREAKER_WINDOWS_S, breaker_id
 from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_of

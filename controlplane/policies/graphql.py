@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import strawberry
 
 from controlplane.api.faults import UserError, attempt
 from controlplane.api.fields import mutation
 from controlplane.api.nodes import Node, NodeKind, global_id
 from controlplane.api.request import Info
+from controlplane.api.scopes import ScopeInput, SpendScope, scope_of
 from controlplane.context import Work
-from controlplane.limits.graphql import ScopeInput, SpendScope, scope_of
 from controlplane.limits.subjects import Scope
 from controlplane.policies import models, service
 
@@ -56,6 +58,12 @@ def model_rule_of(row: models.ModelRule) -> ModelRule:
         allow=row.allow,
         version=row.version,
     )
+
+
+async def load_model_rule(info: Info, organization_id: UUID, scope: Scope) -> ModelRule | None:
+    """Load the rule that a scope has itself, if it has one in force."""
+    row = await info.context.rules.load((organization_id, scope))
+    return None if row is None or row.allow is None else model_rule_of(row)
 
 
 @strawberry.type

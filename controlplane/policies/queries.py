@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Select
+from sqlalchemy import Select, and_, or_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from controlplane.authz import Caller
@@ -21,6 +22,16 @@ async def rule_of(session: AsyncSession, organization_id: UUID, scope: Scope) ->
             ModelRule.scope_kind == scope.kind, ModelRule.scope_id == scope.id
         )
     )
+
+
+async def rules_of(
+    session: AsyncSession, organization_id: UUID, scopes: Sequence[Scope]
+) -> list[ModelRule]:
+    """Load the model rules of many scopes; their lists may be null."""
+    is_one = [
+        and_(ModelRule.scope_kind == each.kind, ModelRule.scope_id == each.id) for each in scopes
+    ]
+    return list(await session.scalars(owned(ModelRule, organization_id).where(or_(*is_one))))
 
 
 def visible_rules(caller: Caller, organization_id: UUID) -> Select[ModelRule]:

@@ -8,13 +8,15 @@ from uuid import UUID
 from controlplane.audit.service import facts, record
 from controlplane.authz import Action, Reach, require
 from controlplane.context import Work
-from controlplane.errors import InvalidInput, NotPermitted, StaleVersion
+from controlplane.errors import InvalidInput, NotPermitted
 from controlplane.inputs import checked_text
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope, target_of_scope
 from controlplane.policies.models import ModelRule
 from controlplane.policies.queries import rule_of
+from controlplane.scope import subject_of
 from controlplane.tenancy.service import policy_changed
+from controlplane.versions import check_version
 
 MODELS_MAX = 1_000
 # As long as a name the engine reads (`NAME_BYTES_MAX`): it would refuse the whole policy.
@@ -44,7 +46,10 @@ async def set_model_rule(
     require(work.caller, Action.MODELS_WRITE, target, scope.kind.value)
     models = None if allow is None else _checked_models(allow)
     known = await rule_of(work.session, organization_id, scope)
-    _check_version(known, expected_version)
+    if known is None:
+        check_version(None, expected_version, None)
+    else:
+        check_version(known.version, expected_version, subject_of(known))
     if work.caller.reach(Action.MODELS_WRITE, organization_id) is not Reach.ORGANIZATION:
         _refuse_widening(known, models)
     row = await _put(work, organization_id, scope, models, known)
@@ -91,15 +96,6 @@ async def _put(
         after=facts(row),
     )
     return row
-
-
-def _check_version(known: ModelRule | None, expected_version: int | None) -> None:
-    version = None if known is None else known.version
-    if version != expected_version:
-        raise StaleVersion(
-            "There is no rule yet." if version is None else f"The rule is at version {version}.",
-            field=("expectedVersion",),
-        )
 
 
 def _refuse_widening(known: ModelRule | None, models: list[str] | None) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from controlplane.canonical import canonical_hash, canonical_json
@@ -56,7 +57,8 @@ async def keys_snapshot(
 ) -> bytes:
     """Write keys with the digests of their secrets: all keys, or those named.
 
-    Revoked keys are in it without digests, so that whoever held one lets go of it.
+    The cost center of a key is its own, else its owner's, else its team's. Revoked keys are in it
+    without digests, so that whoever held one lets go of it.
     """
     if key_ids is None:
         return canonical_json(await _keys(session, organization_id, None))
@@ -158,10 +160,28 @@ async def _keys(
     session: AsyncSession, organization_id: UUID, key_ids: list[UUID] | None
 ) -> list[dict[str, Any]]:
     secrets = await _secrets(session, organization_id, key_ids)
-    query = owned(VirtualKey, organization_id).order_by(VirtualKey.id)
+    query = (
+        owned(VirtualKey, organization_id)
+        .outerjoin(Member, _is(Member, VirtualKey.member_id))
+        .outerjoin(Team, _is(Team, VirtualKey.team_id))
+        .add_columns(
+            func.coalesce(
+                VirtualKey.cost_center_id, Member.cost_center_id, Team.cost_center_id
+            ).label("cost_center_id")
+        )
+        .order_by(VirtualKey.id)
+    )
     if key_ids is not None:
         query = query.where(VirtualKey.id.in_(key_ids))
-    return [_key(key, secrets.get(key.id, [])) for key in await session.scalars(query)]
+    return [
+        _key(key, cost_center_id, secrets.get(key.id, []))
+        for key, cost_center_id in await session.execute(query)
+    ]
+
+
+def _is(kind: type[Member | Team], row_id: SQLColumnExpression[UUID | None]) -> ColumnElement[bool]:
+    """Join a row of the key's organization; no other's could be named by it."""
+    return and_(kind.organization_id == VirtualKey.organization_id, kind.id == row_id)
 
 
 async def _secrets(
@@ -179,12 +199,15 @@ async def _secrets(
     return found
 
 
-def _key(key: VirtualKey, secrets: list[dict[str, Any]]) -> dict[str, Any]:
+def _key(
+    key: VirtualKey, cost_center_id: UUID | None, secrets: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "id": str(key.id),
         "organization_id": str(key.organization_id),
         "team_id": None if key.team_id is None else str(key.team_id),
         "member_id": None if key.member_id is None else str(key.member_id),
+        "cost_center_id": None if cost_center_id is None else str(cost_center_id),
         "state": key.state.value,
         "expires_at_ns": _optional_ns(key.expires_at),
         "secrets": [] if key.state is KeyState.REVOKED else secrets,

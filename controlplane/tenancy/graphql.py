@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import strawberry
 
-from controlplane.api.faults import UserError, attempt
-from controlplane.api.fields import mutation, resolved
-from controlplane.api.nodes import Node, NodeKind, expect, expect_in, global_id
+from controlplane.access.graphql import AccessToken, tokens_of_member
+from controlplane.access.queries import may_manage_those_of
+from controlplane.api.connections import (
+    FIRST_DEFAULT,
+    Connection,
+    connection_of,
+    page_of_children,
+)
+from controlplane.api.fields import resolved
+from controlplane.api.nodes import Node, NodeKind, expect_in, global_id
 from controlplane.api.request import Info
 from controlplane.authz import Role
-from controlplane.context import Work
+from controlplane.breakers.graphql import Breaker, load_breaker
+from controlplane.limits.graphql import Budget, budgets_of
+from controlplane.limits.models import ScopeKind
+from controlplane.limits.subjects import Scope
+from controlplane.policies.graphql import ModelRule, load_model_rule
 from controlplane.scope import not_found
-from controlplane.tenancy import models, service
+from controlplane.tenancy import models
+from controlplane.tenancy.queries import visible_members, visible_teams
+from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
+
+if TYPE_CHECKING:
+    from controlplane.api.organization import Organization
+    from controlplane.keys.graphql import VirtualKey
+
+Key = Annotated["VirtualKey", strawberry.lazy("controlplane.keys.graphql")]
+Place = Annotated["Organization", strawberry.lazy("controlplane.api.organization")]
 
 strawberry.enum(Role, name="Role", description="What a member is.")
 
@@ -28,6 +49,38 @@ class User:
     is_operator: bool = strawberry.field(description="Whether this is the installation's operator.")
 
 
+@strawberry.type(description="Where finance books spending.")
+class CostCenter(Node):
+    """Where finance books spending."""
+
+    code: str = strawberry.field(description="What the books call it, unique in the organization.")
+    name: str = strawberry.field(description="Name for people.")
+    created_at: datetime = strawberry.field(description="When it was created.")
+    archived_at: datetime | None = strawberry.field(
+        description="Since when it can be given to nothing new; what has it keeps it."
+    )
+    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
+    row: strawberry.Private[models.CostCenter]
+
+    @resolved("Teams that have it themselves, of those you may see, newest first.")
+    async def teams(
+        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+    ) -> Connection[Team]:
+        """List teams."""
+        place = self.row.organization_id
+        rows, has_next = await page_of_children(
+            info,
+            ("CostCenter.teams", place),
+            visible_teams(info.context.caller, place),
+            models.Team.id,
+            models.Team.cost_center_id,
+            self.row.id,
+            first=first,
+            after=after,
+        )
+        return connection_of(rows, team_of, lambda row: row.id, has_next=has_next, after=after)
+
+
 @strawberry.type(description="A group of members and keys with limits of its own.")
 class Team(Node):
     """A group of members and keys."""
@@ -35,17 +88,75 @@ class Team(Node):
     slug: str = strawberry.field(description="Name for addresses, unique in the organization.")
     name: str = strawberry.field(description="Name for people.")
     created_at: datetime = strawberry.field(description="When it was created.")
-    version: int = strawberry.field(description="Counts changes.")
+    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
+    row: strawberry.Private[models.Team]
+
+    @resolved("Where its keys are booked that neither have a cost center nor does their owner.")
+    async def cost_center(self, info: Info) -> CostCenter | None:
+        """Load the cost center."""
+        return await load_cost_center(info, self.row.organization_id, self.row.cost_center_id)
+
+    @resolved("Its members that you may see, newest first.")
+    async def members(
+        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+    ) -> Connection[Member]:
+        """List members."""
+        place = self.row.organization_id
+        rows, has_next = await page_of_children(
+            info,
+            ("Team.members", place),
+            visible_members(info.context.caller, place),
+            models.Member.id,
+            models.Member.team_id,
+            self.row.id,
+            first=first,
+            after=after,
+        )
+        return connection_of(rows, member_of, lambda row: row.id, has_next=has_next, after=after)
+
+    @resolved("Its keys that you may see, newest first.")
+    async def keys(
+        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+    ) -> Connection[Key]:
+        """List keys."""
+        # Keys know their team and owner as well: one of the two must wait for the other.
+        from controlplane.keys.graphql import keys_of_team  # noqa: PLC0415
+
+        return await keys_of_team(info, self.row, first, after)
+
+    @resolved("Its own budgets, not those of its members and keys.")
+    async def budgets(self, info: Info) -> list[Budget]:
+        """List budgets."""
+        scope = Scope(ScopeKind.TEAM, self.row.id)
+        return await budgets_of(info, self.row.organization_id, scope)
+
+    @resolved("Its breaker.")
+    async def breaker(self, info: Info) -> Breaker:
+        """Load the breaker."""
+        scope = Scope(ScopeKind.TEAM, self.row.id)
+        return await load_breaker(info, self.row.organization_id, scope)
+
+    @resolved("The models its keys may use at most; null: all that its organization may.")
+    async def model_rule(self, info: Info) -> ModelRule | None:
+        """Load the model rule."""
+        scope = Scope(ScopeKind.TEAM, self.row.id)
+        return await load_model_rule(info, self.row.organization_id, scope)
+
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.TEAM, row.id, range)
 
 
 @strawberry.type(description="A user's place in an organization.")
 class Member(Node):
     """A user's place in an organization."""
 
-    organization_id: strawberry.ID = strawberry.field(description="Its organization.")
+    organization_id: strawberry.ID = strawberry.field(description="Its organization's global id.")
     role: Role = strawberry.field(description="What the member is.")
     joined_at: datetime = strawberry.field(description="Since when.")
-    version: int = strawberry.field(description="Counts changes.")
+    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.Member]
 
     @resolved("Who it is.")
@@ -56,15 +167,79 @@ class Member(Node):
             raise not_found("user")
         return user_of(row)
 
+    @resolved("Its organization.")
+    async def organization(self, info: Info) -> Place:
+        """Load the organization."""
+        from controlplane.api.organization import load_organization  # noqa: PLC0415  as Team.keys
+
+        return await load_organization(info, self.row.organization_id)
+
     @resolved("The team it is in.")
     async def team(self, info: Info) -> Team | None:
         """Load the team."""
         return await load_team(info, self.row.organization_id, self.row.team_id)
 
+    @resolved("Where its keys are booked that have no cost center of their own.")
+    async def cost_center(self, info: Info) -> CostCenter | None:
+        """Load the cost center."""
+        return await load_cost_center(info, self.row.organization_id, self.row.cost_center_id)
+
+    @resolved("Its keys that you may see, newest first.")
+    async def keys(
+        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+    ) -> Connection[Key]:
+        """List keys."""
+        from controlplane.keys.graphql import keys_of_member  # noqa: PLC0415  as Team.keys
+
+        return await keys_of_member(info, self.row, first, after)
+
+    @resolved("Its own budgets, not those of its keys.")
+    async def budgets(self, info: Info) -> list[Budget]:
+        """List budgets."""
+        scope = Scope(ScopeKind.MEMBER, self.row.id)
+        return await budgets_of(info, self.row.organization_id, scope)
+
+    @resolved("Its breaker.")
+    async def breaker(self, info: Info) -> Breaker:
+        """Load the breaker."""
+        scope = Scope(ScopeKind.MEMBER, self.row.id)
+        return await load_breaker(info, self.row.organization_id, scope)
+
+    @resolved(
+        "Access tokens that stand for it, newest first; null unless it is you or you appoint."
+    )
+    async def access_tokens(
+        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+    ) -> Connection[AccessToken] | None:
+        """List access tokens."""
+        caller = info.context.caller
+        if not may_manage_those_of(caller, self.row.organization_id, self.row.id):
+            return None
+        return await tokens_of_member(info, self.row, first, after)
+
+    @resolved("What those of its requests that you may see add up to.")
+    async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002
+        """Add up spending."""
+        row = self.row
+        return await spend_of(info, row.organization_id, ScopeKind.MEMBER, row.id, range)
+
 
 def user_of(row: models.User) -> User:
     """Show a user."""
     return User(email=row.email, name=row.name, is_operator=row.operator)
+
+
+def cost_center_of(row: models.CostCenter) -> CostCenter:
+    """Show a cost center."""
+    return CostCenter(
+        id=global_id(NodeKind.COST_CENTER, row.organization_id, row.id),
+        code=row.code,
+        name=row.name,
+        created_at=row.created_at,
+        archived_at=row.archived_at,
+        version=row.version,
+        row=row,
+    )
 
 
 def team_of(row: models.Team) -> Team:
@@ -75,6 +250,7 @@ def team_of(row: models.Team) -> Team:
         name=row.name,
         created_at=row.created_at,
         version=row.version,
+        row=row,
     )
 
 
@@ -106,77 +282,19 @@ async def load_member(info: Info, organization_id: UUID, member_id: UUID | None)
     return None if row is None else member_of(row)
 
 
-@strawberry.input(description="A team to create.")
-class TeamCreateInput:
-    """A team to create."""
-
-    organization_id: strawberry.ID = strawberry.field(description="In which organization.")
-    name: str = strawberry.field(description="Name for people, up to 200 characters.")
-    slug: str | None = strawberry.field(
-        default=None, description="Name for addresses; made from the name when left out."
-    )
-
-
-@strawberry.type(description="The created team, or why there is none.")
-class TeamPayload:
-    """The created team, or why there is none."""
-
-    team: Team | None = strawberry.field(description="The team; null when there are errors.")
-    errors: list[UserError] = strawberry.field(description="What you can mend.")
+async def load_cost_center(
+    info: Info, organization_id: UUID, cost_center_id: UUID | None
+) -> CostCenter | None:
+    """Load a cost center by a reference to it."""
+    if cost_center_id is None:
+        return None
+    row = await info.context.cost_centers.load((organization_id, cost_center_id))
+    return None if row is None else cost_center_of(row)
 
 
-@strawberry.input(description="A member to create.")
-class MemberCreateInput:
-    """A member to create."""
+def cost_center_in(text: str | None, organization_id: UUID) -> UUID | None:
+    """Read an optional global id of a cost center of this organization.
 
-    organization_id: strawberry.ID = strawberry.field(description="In which organization.")
-    email: str = strawberry.field(description="Address of the user, who is created if unknown.")
-    name: str | None = strawberry.field(
-        default=None, description="Name of the user, when it is created."
-    )
-    role: Role = strawberry.field(default=Role.MEMBER, description="What the member shall be.")
-    team_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The team it shall be in; a team admin needs one."
-    )
-
-
-@strawberry.type(description="The created member, or why there is none.")
-class MemberPayload:
-    """The created member, or why there is none."""
-
-    member: Member | None = strawberry.field(description="The member; null when there are errors.")
-    errors: list[UserError] = strawberry.field(description="What you can mend.")
-
-
-@strawberry.type
-class TenancyMutation:
-    """Changes to teams and members."""
-
-    @mutation("Create a team. For admins and the operator.")
-    async def team_create(self, info: Info, input: TeamCreateInput) -> TeamPayload:  # noqa: A002
-        """Create a team."""
-
-        async def change(work: Work) -> models.Team:
-            place = expect(input.organization_id, NodeKind.ORGANIZATION, "organization")
-            return await service.create_team(work, place.id, name=input.name, slug=input.slug)
-
-        row, errors = await attempt(info, change)
-        return TeamPayload(team=None if row is None else team_of(row), errors=errors)
-
-    @mutation("Make a user a member. For admins, team admins in their team, the operator.")
-    async def member_create(self, info: Info, input: MemberCreateInput) -> MemberPayload:  # noqa: A002
-        """Make a user a member."""
-
-        async def change(work: Work) -> models.Member:
-            place = expect(input.organization_id, NodeKind.ORGANIZATION, "organization")
-            return await service.create_member(
-                work,
-                place.id,
-                email=input.email,
-                name=input.name,
-                role=input.role,
-                team_id=expect_in(input.team_id, NodeKind.TEAM, "team", place.id),
-            )
-
-        row, errors = await attempt(info, change)
-        return MemberPayload(member=None if row is None else member_of(row), errors=errors)
+    Raises `NotFound`.
+    """
+    return expect_in(text, NodeKind.COST_CENTER, "cost center", organization_id)

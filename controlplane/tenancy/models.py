@@ -17,6 +17,8 @@ from controlplane.scope import TenantRow
 NAME_LENGTH_MAX = 200
 SLUG_LENGTH_MAX = 63
 COST_CENTER_CODE_LENGTH_MAX = 60
+# Archived ones count: their codes stay taken.
+COST_CENTERS_MAX = 10_000
 # RFC 5321 § 4.5.3.1.3: a path is at most 256 octets including its angle brackets.
 EMAIL_LENGTH_MAX = 254
 # The longest name in the IANA database has 32 characters.
@@ -59,7 +61,11 @@ class User(Row):
 
 
 class CostCenter(Versioned, TenantRow):
-    """Where finance books spending; archived ones keep what was booked on them."""
+    """Where finance books spending.
+
+    An archived one is given to nothing new; what has it keeps it, and goes on being booked on it
+    until somebody gives it another.
+    """
 
     __tablename__ = "cost_centers"
     __table_args__ = (

@@ -13,6 +13,7 @@ from controlplane.context import Work
 from controlplane.errors import Conflict, InvalidInput, NotPermitted
 from controlplane.events import OrganizationChanged
 from controlplane.inputs import checked_currency, checked_slug, checked_text, checked_time_zone
+from controlplane.keys.idempotency import first_result, remember_result
 from controlplane.scope import owned
 from controlplane.tenancy import queries
 from controlplane.tenancy.models import (
@@ -59,14 +60,29 @@ async def create_organization(
 
 
 async def create_team(
-    work: Work, organization_id: UUID, *, name: str, slug: str | None = None
+    work: Work,
+    organization_id: UUID,
+    *,
+    name: str,
+    slug: str | None = None,
+    cost_center_id: UUID | None = None,
+    idempotency_key: str | None = None,
 ) -> Team:
     """Create a team; without a slug one is made from its name.
 
-    Raises `InvalidInput`, `Conflict` when the slug is taken, `NotFound`, `NotPermitted`.
+    The same call with the same idempotency key returns the first team.
+
+    Raises `InvalidInput`, `Conflict` when the slug is taken, `IdempotencyMismatch`, `NotFound`,
+    `NotPermitted`.
     """
-    require(work.caller, Action.TEAMS_WRITE, Target(organization_id), "organization")
+    target = Target(organization_id)
+    require(work.caller, Action.TEAMS_WRITE, target, "organization")
     await queries.organization_by_id(work.session, organization_id)
+    request = {"operation": "team.create", "name": name, "slug": slug, "cost": cost_center_id}
+    earlier_id = await first_result(work, organization_id, idempotency_key, request)
+    if earlier_id is not None:
+        return await queries.team_by_id(work.session, organization_id, earlier_id)
+    await check_cost_center(work, target, cost_center_id)
     checked_name = checked_text(name, "name", NAME_LENGTH_MAX)
     checked = checked_slug(slug if slug is not None else _slug_from(checked_name))
     if await queries.team_by_slug(work.session, organization_id, checked) is not None:
@@ -76,10 +92,12 @@ async def create_team(
         organization_id=organization_id,
         slug=checked,
         name=checked_name,
+        cost_center_id=cost_center_id,
         created_at=work.now,
     )
     work.session.add(row)
     await work.session.flush()
+    await remember_result(work, organization_id, idempotency_key, request, row.id)
     record(work, "team.create", row, organization_id=organization_id, after=facts(row))
     await policy_changed(work, organization_id)
     return row
@@ -92,6 +110,7 @@ async def create_member(
     email: str,
     role: Role = Role.MEMBER,
     team_id: UUID | None = None,
+    cost_center_id: UUID | None = None,
     name: str | None = None,
 ) -> Member:
     """Make the user with this address, known or new, a member of an organization.
@@ -100,9 +119,10 @@ async def create_member(
     """
     target = Target(organization_id, team_id=team_id)
     require(work.caller, Action.MEMBERS_WRITE, target, "team" if team_id else "organization")
-    _refuse_greater_role(work, organization_id, role)
+    refuse_greater_role(work, organization_id, role)
     await queries.organization_by_id(work.session, organization_id)
-    await _check_team_of(work, organization_id, role, team_id)
+    await check_team_of(work, organization_id, role, team_id)
+    await check_cost_center(work, target, cost_center_id)
     user = await _user_for_member(work, email, name)
     if await _is_member(work, organization_id, user):
         raise Conflict(f"{user.email} is a member already.", field=("email",))
@@ -111,6 +131,7 @@ async def create_member(
         organization_id=organization_id,
         user_id=user.id,
         team_id=team_id,
+        cost_center_id=cost_center_id,
         role=role,
         created_at=work.now,
     )
@@ -175,15 +196,36 @@ async def _next_epoch(work: Work, organization_id: UUID) -> None:
     )
 
 
-def _refuse_greater_role(work: Work, organization_id: UUID, role: Role) -> None:
+async def check_cost_center(work: Work, target: Target, cost_center_id: UUID | None) -> None:
+    """Check that a cost center may be given to the target, or to what is about to be made in it.
+
+    Raises `Conflict` for an archived one, `NotFound`, `NotPermitted`.
+    """
+    if cost_center_id is None:
+        return
+    found = await queries.cost_center_by_id(work.session, target.organization_id, cost_center_id)
+    require(work.caller, Action.COST_CENTERS_WRITE, target, "cost center")
+    if found.archived_at is not None:
+        raise Conflict("An archived cost center is given to nothing new.", field=("costCenterId",))
+
+
+def refuse_greater_role(work: Work, organization_id: UUID, role: Role) -> None:
+    """Refuse that one whose reach is a team gives, or takes, a role above those of a team.
+
+    Raises `NotPermitted`.
+    """
     reach = work.caller.reach(Action.MEMBERS_WRITE, organization_id)
     if reach is not Reach.ORGANIZATION and role not in _ROLES_OF_A_TEAM:
         raise NotPermitted("Your role cannot give more than it has.")
 
 
-async def _check_team_of(
+async def check_team_of(
     work: Work, organization_id: UUID, role: Role, team_id: UUID | None
 ) -> None:
+    """Check that the team exists, and that a team's admin has one.
+
+    Raises `InvalidInput`, `NotFound`.
+    """
     if team_id is not None:
         await queries.team_by_id(work.session, organization_id, team_id)
     elif role is Role.TEAM_ADMIN:

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    SQLColumnExpression,
-    Uuid,
-    func,
-    literal,
-    select,
-    tuple_,
-)
+from sqlalchemy import BigInteger, ColumnElement, Select, Uuid, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from controlplane.errors import InvalidInput
 from controlplane.ledger.models import DecisionRow
+from controlplane.usage.filters import ANY_REQUEST, RequestFilter, conditions
 
 PAGE_ROWS_MAX = 100
-FILTER_VALUES_MAX = 100
 # 8 bytes of admission time and 16 of the id, after a letter that names the ordering.
 _CURSOR_ORDER = b"a"
 _CURSOR_BYTES = 25
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFilter:
-    """Which requests to show; an empty tuple and None mean any."""
-
-    models: tuple[str, ...] = ()
-    providers: tuple[str, ...] = ()
-    decisions: tuple[str, ...] = ()
-    codes: tuple[str, ...] = ()
-    http_statuses: tuple[int, ...] = ()
-    key_ids: tuple[UUID, ...] = ()
-    team_ids: tuple[UUID, ...] = ()
-    member_ids: tuple[UUID, ...] = ()
-    charge_nanos_min: int | None = None
-    request_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +27,6 @@ class RequestPage:
     items: tuple[DecisionRow, ...]
     has_next: bool
     end_cursor: str | None
-
-
-ANY_REQUEST = RequestFilter()
 
 
 async def page_of_requests(
@@ -74,14 +45,37 @@ async def page_of_requests(
     """
     if not 1 <= first <= PAGE_ROWS_MAX:
         raise InvalidInput(f"A page has 1 to {PAGE_ROWS_MAX} requests.", field=["first"])
-    query = select(DecisionRow).where(DecisionRow.organization_id == organization_id)
-    query = query.where(*_between(starts_ns, ends_ns), *_matching(filter))
+    query = page_query(
+        organization_id,
+        first=first,
+        after=after,
+        starts_ns=starts_ns,
+        ends_ns=ends_ns,
+        filter=filter,
+    )
+    rows = (await session.scalars(query)).all()
+    items = tuple(rows[:first])
+    return RequestPage(items, len(rows) > first, cursor(items[-1]) if items else None)
+
+
+def page_query(
+    organization_id: UUID,
+    *,
+    first: int,
+    after: str | None = None,
+    starts_ns: int | None = None,
+    ends_ns: int | None = None,
+    filter: RequestFilter = ANY_REQUEST,  # noqa: A002 - the API calls it so
+) -> Select[DecisionRow]:
+    """Write the query of a page, which reads one request more to tell whether there are more.
+
+    Raises `InvalidInput` as `page_of_requests` does.
+    """
+    query = select(DecisionRow).where(*conditions(organization_id, starts_ns, ends_ns, filter))
     if after is not None:
         query = query.where(_older_than(*read_cursor(after)))
     query = query.order_by(DecisionRow.admitted_at_ns.desc(), DecisionRow.id.desc())
-    rows = (await session.scalars(query.limit(first + 1))).all()
-    items = tuple(rows[:first])
-    return RequestPage(items, len(rows) > first, cursor(items[-1]) if items else None)
+    return query.limit(first + 1)
 
 
 async def requests_by_ids(
@@ -95,9 +89,7 @@ async def requests_by_ids(
     Raises `InvalidInput` for a list out of its range.
     """
     query = select(DecisionRow).where(
-        DecisionRow.organization_id == organization_id,
-        DecisionRow.id.in_(ids),
-        *_matching(filter),
+        *conditions(organization_id, None, None, filter), DecisionRow.id.in_(ids)
     )
     return list(await session.scalars(query.order_by(DecisionRow.finished_at_ns, DecisionRow.id)))
 
@@ -125,34 +117,3 @@ def read_cursor(text: str) -> tuple[int, UUID]:
 def _older_than(admitted_at_ns: int, request_id: UUID) -> ColumnElement[bool]:
     place = tuple_(literal(admitted_at_ns, BigInteger()), literal(request_id, Uuid()))
     return tuple_(DecisionRow.admitted_at_ns, DecisionRow.id) < place
-
-
-def _between(starts_ns: int | None, ends_ns: int | None) -> Iterator[ColumnElement[bool]]:
-    if starts_ns is not None:
-        yield DecisionRow.admitted_at_ns >= starts_ns
-    if ends_ns is not None:
-        yield DecisionRow.admitted_at_ns < ends_ns
-
-
-def _matching(wanted: RequestFilter) -> Iterator[ColumnElement[bool]]:
-    # A refused request was served by no model: then the one it asked for counts.
-    model = func.coalesce(DecisionRow.served_model, DecisionRow.requested_model)
-    lists: tuple[tuple[str, SQLColumnExpression[Any], Sequence[Any]], ...] = (
-        ("models", model, wanted.models),
-        ("providers", DecisionRow.provider, wanted.providers),
-        ("decisions", DecisionRow.decision, wanted.decisions),
-        ("codes", DecisionRow.code, wanted.codes),
-        ("http_statuses", DecisionRow.http_status, wanted.http_statuses),
-        ("key_ids", DecisionRow.key_id, wanted.key_ids),
-        ("team_ids", DecisionRow.team_id, wanted.team_ids),
-        ("member_ids", DecisionRow.member_id, wanted.member_ids),
-    )
-    for name, column, values in lists:
-        if len(values) > FILTER_VALUES_MAX:
-            raise InvalidInput(f"At most {FILTER_VALUES_MAX} values.", field=["filter", name])
-        if values:
-            yield column.in_(values)
-    if wanted.charge_nanos_min is not None:
-        yield DecisionRow.charge_nanos >= wanted.charge_nanos_min
-    if wanted.request_id is not None:
-        yield DecisionRow.id == wanted.request_id

@@ -3,10 +3,11 @@
 //! The GIL is kept for a decision, which takes less than a microsecond; it is let go while JSON of
 //! any size is read or written.
 use comptroller_engine as engine;
-use engine::{Admission, Amounts, Ask, Decision, Digest, Id, Now, Principal, Refusal, Settlement};
+use engine::{Amounts, Ask, Digest, Id, KeyLimits, Now, Principal};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::decision::{PyAdmission, PyRefusal, PySettlement, decided, text};
 use crate::error::{EngineError, Error};
 
 type Result<T> = std::result::Result<T, Error>;
@@ -16,6 +17,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("EngineError", module.py().get_type::<EngineError>())?;
     module.add_class::<PyEngine>()?;
     module.add_class::<PyPrincipal>()?;
+    module.add_class::<PyKeyLimits>()?;
     module.add_class::<PyAdmission>()?;
     module.add_class::<PyRefusal>()?;
     module.add_class::<PySettlement>()
@@ -34,11 +36,6 @@ fn reservation_id(bytes: &[u8]) -> Result<engine::ReservationId> {
 
 fn organization_id(text: &str) -> Result<Id> {
     Id::parse(text).ok_or(Error::Limits(engine::Error::UnknownOrganization))
-}
-
-fn seen_json<'py>(py: Python<'py>, seen: &[engine::decision::Seen]) -> Result<Bound<'py, PyBytes>> {
-    let json = serde_json::to_vec(seen).map_err(|_| Error::Argument("figures are not JSON"))?;
-    Ok(PyBytes::new(py, &json))
 }
 
 /// Wraps [`engine::Engine`].
@@ -114,7 +111,6 @@ impl PyEngine {
     ) -> PyResult<Bound<'py, PyAny>> {
         let id = self::reservation_id(reservation_id)?;
         let ask = Ask {
-            id,
             amounts: Amounts {
                 spend_nanos,
                 tokens,
@@ -122,14 +118,46 @@ impl PyEngine {
             model,
             provider,
         };
-        match self
-            .0
-            .admit(key, ask, now(wall_ns, mono_ns))
-            .map_err(Error::from)?
-        {
-            Decision::Admitted(admission) => Ok(Bound::new(py, PyAdmission(admission))?.into_any()),
-            Decision::Refused(refusal) => Ok(Bound::new(py, PyRefusal(refusal))?.into_any()),
-        }
+        let decision = self.0.admit(key, id, ask, now(wall_ns, mono_ns));
+        decided(py, decision.map_err(Error::from)?)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the arguments are those of `admit`"
+    )]
+    fn preview<'py>(
+        &self,
+        py: Python<'py>,
+        key: u32,
+        spend_nanos: i64,
+        tokens: i64,
+        model: &str,
+        provider: &str,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let ask = Ask {
+            amounts: Amounts {
+                spend_nanos,
+                tokens,
+            },
+            model,
+            provider,
+        };
+        let decision = self.0.preview(key, ask, now(wall_ns, mono_ns));
+        decided(py, decision.map_err(Error::from)?)
+    }
+
+    fn key_limits(
+        &self,
+        py: Python<'_>,
+        key: u32,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<PyKeyLimits> {
+        let limits = py.detach(|| self.0.key_limits(key, now(wall_ns, mono_ns)))?;
+        Ok(PyKeyLimits(limits))
     }
 
     fn extend(
@@ -261,12 +289,17 @@ impl PyPrincipal {
 
     #[getter]
     fn team_id(&self) -> Option<String> {
-        self.0.team_id.map(|id| id.to_string())
+        text(self.0.team_id)
     }
 
     #[getter]
     fn member_id(&self) -> Option<String> {
-        self.0.member_id.map(|id| id.to_string())
+        text(self.0.member_id)
+    }
+
+    #[getter]
+    fn cost_center_id(&self) -> Option<String> {
+        text(self.0.cost_center_id)
     }
 
     #[getter]
@@ -285,25 +318,20 @@ impl PyPrincipal {
     }
 }
 
-/// Wraps [`Admission`].
-#[pyclass(frozen, name = "Admission", module = "core_rs")]
-pub struct PyAdmission(Admission);
+/// Wraps [`KeyLimits`].
+#[pyclass(frozen, name = "KeyLimits", module = "core_rs")]
+pub struct PyKeyLimits(KeyLimits);
 
 #[pymethods]
-impl PyAdmission {
+impl PyKeyLimits {
     #[getter]
-    fn spend_nanos(&self) -> i64 {
-        self.0.held.spend_nanos
+    fn team_id(&self) -> Option<String> {
+        text(self.0.path.team())
     }
 
     #[getter]
-    fn tokens(&self) -> i64 {
-        self.0.held.tokens
-    }
-
-    #[getter]
-    fn admitted_wall_ns(&self) -> u64 {
-        self.0.admitted_wall_ns
+    fn member_id(&self) -> Option<String> {
+        text(self.0.path.member())
     }
 
     #[getter]
@@ -311,189 +339,7 @@ impl PyAdmission {
         &self.0.policy_version
     }
 
-    #[getter]
-    fn remaining_spend_nanos(&self) -> Option<i64> {
-        self.0.remaining_spend_nanos
-    }
-
-    #[getter]
-    fn requests_limit(&self) -> Option<i64> {
-        self.0.requests.map(|rate| rate.limit)
-    }
-
-    #[getter]
-    fn requests_remaining(&self) -> Option<i64> {
-        self.0.requests.map(|rate| rate.remaining)
-    }
-
-    #[getter]
-    fn requests_reset_ns(&self) -> Option<u64> {
-        self.0.requests.map(|rate| rate.reset_ns)
-    }
-
-    #[getter]
-    fn tokens_limit(&self) -> Option<i64> {
-        self.0.tokens.map(|rate| rate.limit)
-    }
-
-    #[getter]
-    fn tokens_remaining(&self) -> Option<i64> {
-        self.0.tokens.map(|rate| rate.remaining)
-    }
-
-    #[getter]
-    fn tokens_reset_ns(&self) -> Option<u64> {
-        self.0.tokens.map(|rate| rate.reset_ns)
-    }
-
-    fn seen_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
-        self::seen_json(py, &self.0.seen)
-    }
-}
-
-/// Wraps [`Refusal`].
-#[pyclass(frozen, name = "Refusal", module = "core_rs")]
-pub struct PyRefusal(Box<Refusal>);
-
-impl PyRefusal {
-    fn of_limit<'a, T>(
-        &'a self,
-        get: impl FnOnce(&'a engine::decision::LimitFigures) -> T,
-    ) -> Option<T> {
-        self.0.limit.as_ref().map(get)
-    }
-}
-
-#[pymethods]
-impl PyRefusal {
-    #[getter]
-    fn code(&self) -> &'static str {
-        self.0.code
-    }
-
-    #[getter]
-    fn status(&self) -> u16 {
-        self.0.status
-    }
-
-    #[getter]
-    fn kind(&self) -> &'static str {
-        self.0.kind
-    }
-
-    #[getter]
-    fn limit_id(&self) -> Option<String> {
-        self.of_limit(|limit| limit.limit_id.to_string())
-    }
-
-    #[getter]
-    fn scope_kind(&self) -> &'static str {
-        self.0.scope.kind.name()
-    }
-
-    #[getter]
-    fn scope_id(&self) -> String {
-        self.0.scope.id.to_string()
-    }
-
-    #[getter]
-    fn resource(&self) -> Option<&'static str> {
-        self.of_limit(|limit| limit.resource.name())
-    }
-
-    #[getter]
-    fn window(&self) -> Option<&'static str> {
-        self.of_limit(|limit| limit.window)
-    }
-
-    #[getter]
-    fn time_zone(&self) -> Option<&str> {
-        self.of_limit(|limit| limit.time_zone.as_deref()).flatten()
-    }
-
-    #[getter]
-    fn mode(&self) -> Option<&'static str> {
-        self.of_limit(|limit| limit.mode.name())
-    }
-
-    #[getter]
-    fn cap(&self) -> Option<i64> {
-        self.of_limit(|limit| limit.cap)
-    }
-
-    #[getter]
-    fn used(&self) -> Option<i64> {
-        self.of_limit(|limit| limit.used)
-    }
-
-    #[getter]
-    fn held(&self) -> Option<i64> {
-        self.of_limit(|limit| limit.held)
-    }
-
-    #[getter]
-    fn requested(&self) -> Option<i64> {
-        self.of_limit(|limit| limit.requested)
-    }
-
-    #[getter]
-    fn frees_at_wall_ns(&self) -> Option<u64> {
-        self.0.frees_at_wall_ns
-    }
-
-    #[getter]
-    fn retry_after_ns(&self) -> Option<u64> {
-        self.0.retry_after_ns
-    }
-
-    #[getter]
-    fn waits_for(&self) -> Option<&'static str> {
-        self.0.waits_for.map(engine::decision::WaitsFor::name)
-    }
-
-    #[getter]
-    fn policy_version(&self) -> &str {
-        &self.0.policy_version
-    }
-
-    fn seen_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
-        self::seen_json(py, &self.0.seen)
-    }
-}
-
-/// Wraps [`Settlement`].
-#[pyclass(frozen, name = "Settlement", module = "core_rs")]
-pub struct PySettlement(Settlement);
-
-#[pymethods]
-impl PySettlement {
-    #[getter]
-    fn first(&self) -> bool {
-        self.0.first
-    }
-
-    #[getter]
-    fn seq(&self) -> u64 {
-        self.0.seq
-    }
-
-    #[getter]
-    fn spend_nanos(&self) -> i64 {
-        self.0.booked.spend_nanos
-    }
-
-    #[getter]
-    fn tokens(&self) -> i64 {
-        self.0.booked.tokens
-    }
-
-    #[getter]
-    fn overrun_nanos(&self) -> i64 {
-        self.0.overrun_nanos
-    }
-
-    #[getter]
-    fn exceeded(&self) -> Vec<String> {
-        self.0.exceeded.iter().map(ToString::to_string).collect()
+    fn states_json<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.0.states_json)
     }
 }

@@ -1,6 +1,7 @@
 //! Python bindings. Registration only; each wrapper sits in a file of its own.
 use pyo3::prelude::*;
 
+mod decision;
 mod engine;
 mod error;
 mod price;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,10 @@ def test_the_wheel_serves_from_another_folder(tmp_path: Path) -> None:
             timeout=60,
         )
         assert answer.json() == {"data": {"viewer": {"user": {"email": "ada@example.org"}}}}
+        page = httpx.get(f"{ready.split()[-1]}/graphiql", timeout=60)
+        [script] = re.findall(r'<script type="module" src="([^"]+)"', page.text)
+        asset = httpx.get(f"{ready.split()[-1]}{script}", timeout=60)
+        assert (page.status_code, asset.status_code) == (200, 200)
     finally:
         server.terminate()
         server.communicate(timeout=60)

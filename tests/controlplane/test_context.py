@@ -16,6 +16,16 @@ from controlplane.events import Events, OrganizationChanged
 CHANGE = OrganizationChanged(uuid4())
 
 
+def test_all_keys_and_one_key_are_all_keys() -> None:
+    place, one, other = CHANGE.organization_id, uuid4(), uuid4()
+    first = OrganizationChanged(place, (one,), policy=False)
+    second = OrganizationChanged(place, (other, one), policy=True)
+    assert first.merged(second) == OrganizationChanged(place, (one, other), policy=True)
+    assert first.merged(CHANGE) == CHANGE.merged(first) == CHANGE
+    silent = OrganizationChanged(place, policy=False)
+    assert silent.merged(first) == first
+
+
 async def test_changes_are_told_when_the_block_has_ended(
     database: Database,
     installation: Installation,

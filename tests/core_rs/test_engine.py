@@ -108,6 +108,45 @@ def test_an_admission_tells_what_is_held_and_what_is_left(engine: Engine) -> Non
     ]
 
 
+def test_a_preview_is_the_decision_without_its_effect(engine: Engine) -> None:
+    admit(engine, 1, 60)
+    before = state(engine)
+    allowed = engine.preview(0, 40, 10, "gpt-4o", "openai", NOON_NS, 0)
+    refused = engine.preview(0, 41, 10, "gpt-4o", "openai", NOON_NS, 0)
+    assert isinstance(allowed, Admission)
+    assert (allowed.spend_nanos, allowed.remaining_spend_nanos) == (40, 0)
+    assert isinstance(refused, Refusal)
+    assert (refused.limit_id, refused.held, refused.requested) == (LIMIT, 60, 41)
+    assert state(engine) == before
+    assert engine.open_reservations(ORGANIZATION) == 1
+
+
+def test_decisions_name_the_owners_they_were_made_for(engine: Engine) -> None:
+    center = str(UUID(int=77))
+    engine.load_keys(key(member_id=MEMBER, cost_center_id=center))
+    found = engine.authenticate(SECRET, NOON_NS)
+    engine.load_keys(key(team_id=None, member_id=MEMBER, cost_center_id=None))
+    decisions = [admit(engine, 1, 100), admit(engine, 2, 1)]
+    assert [type(decision) for decision in decisions] == [Admission, Refusal]
+    assert found is not None
+    assert (found.team_id, found.member_id, found.cost_center_id) == (TEAM, MEMBER, center)
+    for made in decisions:
+        assert (made.team_id, made.member_id, made.cost_center_id) == (None, MEMBER, None)
+
+
+def test_the_limits_of_a_key_are_those_of_its_path(engine: Engine) -> None:
+    other = limit(7, id=MEMBER, scope={"kind": "key", "id": MEMBER})
+    engine.load_organization(snapshot(limit(100), other), b"[]", NOON_NS, 0)
+    admit(engine, 1, 60)
+    found = engine.key_limits(0, NOON_NS, 0)
+    assert (found.team_id, found.member_id, found.policy_version) == (TEAM, None, "v1")
+    [one] = json.loads(found.states_json())
+    assert (one["limit_id"], one["used"], one["held"]) == (LIMIT, 0, 60)
+    with pytest.raises(EngineError) as failure:
+        engine.key_limits(1, NOON_NS, 0)
+    assert failure.value.code == "unknown_key"
+
+
 def test_a_refusal_names_the_limit_with_its_figures_and_changes_nothing(engine: Engine) -> None:
     admit(engine, 1, 60)
     organization = engine.organization_index(ORGANIZATION)

@@ -66,6 +66,13 @@ def _engine() -> Engine:
     return engine
 
 
+def _facts(decision: Admission | Refusal) -> dict[str, object]:
+    """Give every figure of a decision, by name, and what it is."""
+    names = [name for name in dir(type(decision)) if not name.startswith("_")]
+    facts = {name: getattr(decision, name) for name in names if name != "seen_json"}
+    return {**facts, "is": type(decision), "seen": decision.seen_json()}
+
+
 @dataclass
 class Entry:
     """What the model keeps of one reservation; `end` is open, settled or released."""
@@ -105,6 +112,11 @@ class Reservations(RuleBasedStateMachine):
         held = sum(entry.spend - entry.spent for entry in counted if entry.end == "open")
         return sum(entry.spent for entry in counted), held, len(counted)
 
+    def observed(self) -> tuple[bytes, int]:
+        """All that can be seen of the engine from outside."""
+        states = self.engine.limit_states(ORGANIZATION, *self.now)
+        return states, self.engine.open_reservations(ORGANIZATION)
+
     def pick(self, turn: int, *ends: str) -> int:
         fitting = [place for place, entry in enumerate(self.entries) if entry.end in ends]
         return fitting[turn % len(fitting)]
@@ -121,8 +133,12 @@ class Reservations(RuleBasedStateMachine):
         used, held, requests = self.figures(self.day)
         fits = used + held + spend <= BUDGET and requests + 1 <= QUOTA
         name = self.name(len(self.entries))
+        before = self.observed()
+        preview = self.engine.preview(0, spend, tokens, "gpt-4o", "openai", *self.now)
+        assert self.observed() == before
         decision = self.engine.admit(0, name, spend, tokens, "gpt-4o", "openai", *self.now)
         assert isinstance(decision, Admission if fits else Refusal)
+        assert _facts(preview) == _facts(decision)
         if isinstance(decision, Admission):
             assert decision.remaining_spend_nanos == BUDGET - used - held - spend
             self.entries.append(Entry(self.day, spend, tokens))

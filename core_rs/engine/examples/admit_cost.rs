@@ -103,12 +103,11 @@ fn run(engine: &Engine, key: u32, run: u32) -> (u128, u128) {
         let begun = Instant::now();
         for number in numbers.clone() {
             let ask = Ask {
-                id: id(number),
                 amounts,
                 model: "gpt-4o-mini",
                 provider: "openai",
             };
-            let decision = engine.admit(key, ask, at(number)).unwrap();
+            let decision = engine.admit(key, id(number), ask, at(number)).unwrap();
             assert!(matches!(black_box(decision), Decision::Admitted(_)));
         }
         admitted += begun.elapsed().as_nanos();

@@ -283,6 +283,14 @@ impl Counter {
         }
     }
 
+    /// Return after how long what is used now, or will be at once, is used no more.
+    pub(crate) fn passes_ns(&self, now: Now) -> u64 {
+        match &self.meter {
+            Meter::Rolling(meter) => meter.ring.passes_ns(now.mono_ns),
+            Meter::Calendar(_) => self.falls_to_ns(0, now).unwrap_or(0),
+        }
+    }
+
     /// Return after how long nothing is used any more if nothing is added.
     pub(crate) fn empties_ns(&self, now: Now) -> u64 {
         match &self.meter {

@@ -7,7 +7,7 @@ use crate::counter::{Counter, Measure};
 use crate::error::Result;
 use crate::id::Id;
 use crate::limit::{Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
-use crate::reservation::Amounts;
+use crate::reservation::{Amounts, Path};
 use crate::time::Now;
 
 /// What a decision saw of one limit before it added anything.
@@ -37,6 +37,8 @@ pub struct RateFigures {
 /// A request was admitted.
 #[derive(Clone, Debug)]
 pub struct Admission {
+    /// For whom the key acted, and so whose counters hold it.
+    pub path: Path,
     /// What its reservation holds.
     pub held: Amounts,
     /// Instant whose periods count it; after a wall clock jumped back, later than that clock.
@@ -102,6 +104,8 @@ pub struct LimitFigures {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Refusal {
+    /// For whom the key acted.
+    pub path: Path,
     /// Stable code.
     pub code: &'static str,
     /// HTTP status.
@@ -130,9 +134,11 @@ impl Refusal {
         code: &'static str,
         status: u16,
         scope: Scope,
+        path: Path,
         version: Arc<str>,
     ) -> Self {
         Self {
+            path,
             code,
             status,
             kind: scope.kind.name(),
@@ -150,6 +156,10 @@ impl Refusal {
 /// A request was admitted or refused.
 #[derive(Clone, Debug)]
 #[must_use]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every decision is an admission; a box would be an allocation for each"
+)]
 pub enum Decision {
     /// It may be sent.
     Admitted(Admission),
@@ -232,6 +242,7 @@ fn wait(limit: &Limit, measure: Measure, requested: i64, is_over: bool) -> (Wait
 pub(crate) fn refusal(
     verdicts: &[Verdict<'_>],
     seen: &[Seen],
+    path: Path,
     version: &Arc<str>,
     now: Now,
 ) -> Option<Refusal> {
@@ -244,6 +255,7 @@ pub(crate) fn refusal(
     let last = verdicts.iter().max_by_key(|verdict| lateness(verdict))?;
     let (code, status) = code(named.limit);
     Some(Refusal {
+        path,
         code,
         status,
         kind: named.limit.kind.name(),

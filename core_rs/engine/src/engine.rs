@@ -8,7 +8,7 @@ use crate::keys::{Digest, Key, KeyForm, KeyState, Keys};
 use crate::limit::{Scope, ScopeKind};
 use crate::organization::{Organization, Seed};
 use crate::policy::{OrganizationState, Policy};
-use crate::reservation::{Amounts, Settlement};
+use crate::reservation::{Amounts, Path, Settlement};
 use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
 use crate::time::Now;
 
@@ -30,6 +30,8 @@ pub struct Principal {
     pub team_id: Option<Id>,
     /// Its owner.
     pub member_id: Option<Id>,
+    /// The cost center its requests are charged to.
+    pub cost_center_id: Option<Id>,
     /// State of the key: active or disabled.
     pub state: KeyState,
     /// State of the organization.
@@ -41,14 +43,23 @@ pub struct Principal {
 /// What a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// The caller's id of the reservation.
-    pub id: ReservationId,
     /// Upper bounds of what it may cost and use.
     pub amounts: Amounts,
     /// Name of the model.
     pub model: &'a str,
     /// Name of the provider.
     pub provider: &'a str,
+}
+
+/// What all limits of a key's path stand at.
+#[derive(Clone, Debug)]
+pub struct KeyLimits {
+    /// For whom the key acts.
+    pub path: Path,
+    /// The policy in force.
+    pub policy_version: std::sync::Arc<str>,
+    /// The states, narrowest scope first, as JSON.
+    pub states_json: Vec<u8>,
 }
 
 /// One organization's place, before and after its policy is loaded.
@@ -180,14 +191,16 @@ impl Engine {
             return Ok(None);
         };
         let slot = self.slot(key.organization)?;
+        let path = key.path(slot.id);
         with(&slot, |organization| {
             Ok(Some(Principal {
                 key: number,
                 organization: key.organization,
                 key_id: key.id,
                 organization_id: slot.id,
-                team_id: key.team(),
-                member_id: key.member(),
+                team_id: path.team(),
+                member_id: path.member(),
+                cost_center_id: path.cost_center(),
                 state: key.state,
                 organization_state: organization.state(),
                 policy_version: std::sync::Arc::clone(organization.version()),
@@ -200,11 +213,7 @@ impl Engine {
     /// # Errors
     /// `UnknownKey`, `OrganizationNotLoaded`.
     pub fn model_refused_by(&self, key: u32, model: &str) -> Result<Option<ScopeKind>> {
-        let keys = self.keys.read().map_err(|_| Error::Poisoned)?;
-        let key = keys.get(key)?;
-        let slot = self.slot(key.organization)?;
-        let path = key.path(slot.id);
-        with(&slot, |organization| {
+        self.with_key(key, |organization, _, path| {
             Ok(organization.model_refused_by(&path, model))
         })
     }
@@ -214,22 +223,39 @@ impl Engine {
     /// # Errors
     /// `InvalidArgument`, `UnknownKey`, `OrganizationNotLoaded`, `DuplicateReservation`, `TooMany`,
     /// `UnbookedFull`, `Overflow`.
-    pub fn admit(&self, key: u32, ask: Ask<'_>, now: Now) -> Result<Decision> {
-        let keys = self.keys.read().map_err(|_| Error::Poisoned)?;
-        let key = keys.get(key)?;
-        let slot = self.slot(key.organization)?;
-        with(&slot, |organization| {
-            if let Some(refusal) = refusal_by_key(key, organization, now) {
+    pub fn admit(&self, key: u32, id: ReservationId, ask: Ask<'_>, now: Now) -> Result<Decision> {
+        self.with_key(key, |organization, key, path| {
+            if let Some(refusal) = refusal_by_key(key, path, organization, now) {
                 return Ok(Decision::Refused(Box::new(refusal)));
             }
-            organization.admit(
-                ask.id,
-                key.path(slot.id),
-                ask.amounts,
-                ask.model,
-                ask.provider,
-                now,
-            )
+            organization.admit(id, path, ask.amounts, ask.model, ask.provider, now)
+        })
+    }
+
+    /// Decide as [`Self::admit`] would at this instant, and reserve nothing.
+    ///
+    /// # Errors
+    /// As [`Self::admit`], but for `DuplicateReservation`.
+    pub fn preview(&self, key: u32, ask: Ask<'_>, now: Now) -> Result<Decision> {
+        self.with_key(key, |organization, key, path| {
+            if let Some(refusal) = refusal_by_key(key, path, organization, now) {
+                return Ok(Decision::Refused(Box::new(refusal)));
+            }
+            organization.preview(path, ask.amounts, ask.model, ask.provider, now)
+        })
+    }
+
+    /// Tell what every limit of a key's path stands at; those of others are not looked at.
+    ///
+    /// # Errors
+    /// `UnknownKey`, `OrganizationNotLoaded`, `InvalidArgument`.
+    pub fn key_limits(&self, key: u32, now: Now) -> Result<KeyLimits> {
+        self.with_key(key, |organization, _, path| {
+            Ok(KeyLimits {
+                path,
+                policy_version: std::sync::Arc::clone(organization.version()),
+                states_json: organization.path_states(&path, now)?,
+            })
         })
     }
 
@@ -334,6 +360,20 @@ impl Engine {
         self.slots.read().map_err(|_| Error::Poisoned)?.get(number)
     }
 
+    /// Do something for a key as it is now: while its organization is locked it does not change.
+    fn with_key<T>(
+        &self,
+        number: u32,
+        act: impl FnOnce(&mut Organization, &Key, Path) -> Result<T>,
+    ) -> Result<T> {
+        let keys = self.keys.read().map_err(|_| Error::Poisoned)?;
+        let key = keys.get(number)?;
+        let slot = self.slot(key.organization)?;
+        with(&slot, |organization| {
+            act(organization, key, key.path(slot.id))
+        })
+    }
+
     fn with<T>(&self, number: u32, act: impl FnOnce(&mut Organization) -> Result<T>) -> Result<T> {
         with(&*self.slot(number)?, act)
     }
@@ -349,16 +389,22 @@ fn with<T>(slot: &Slot, act: impl FnOnce(&mut Organization) -> Result<T>) -> Res
     act(guard.as_mut().ok_or(Error::OrganizationNotLoaded)?)
 }
 
-fn refusal_by_key(key: &Key, organization: &Organization, now: Now) -> Option<Refusal> {
+fn refusal_by_key(key: &Key, path: Path, organization: &Organization, now: Now) -> Option<Refusal> {
     let scope = Scope {
         kind: ScopeKind::Key,
         id: key.id,
     };
     let version = std::sync::Arc::clone(organization.version());
     if !key.is_valid(now.wall_ns) {
-        Some(Refusal::by_state("invalid_api_key", 401, scope, version))
+        Some(Refusal::by_state(
+            "invalid_api_key",
+            401,
+            scope,
+            path,
+            version,
+        ))
     } else if key.state == KeyState::Disabled {
-        Some(Refusal::by_state("key_disabled", 403, scope, version))
+        Some(Refusal::by_state("key_disabled", 403, scope, path, version))
     } else {
         None
     }

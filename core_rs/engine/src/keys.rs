@@ -63,6 +63,7 @@ pub(crate) struct Key {
     pub(crate) id: Id,
     member: Id,
     team: Id,
+    cost_center: Id,
     /// Number of its organization.
     pub(crate) organization: u32,
     pub(crate) state: KeyState,
@@ -73,19 +74,12 @@ pub(crate) struct Key {
 impl Key {
     pub(crate) fn path(&self, organization: Id) -> Path {
         Path::new(self.id, self.member.some(), self.team.some(), organization)
+            .charged_to(self.cost_center.some())
     }
 
     /// Tell whether it can be used at an instant, disabled or not.
     pub(crate) fn is_valid(&self, wall_ns: u64) -> bool {
         self.state != KeyState::Revoked && wall_ns < self.expires_at_ns
-    }
-
-    pub(crate) fn member(&self) -> Option<Id> {
-        self.member.some()
-    }
-
-    pub(crate) fn team(&self) -> Option<Id> {
-        self.team.some()
     }
 }
 
@@ -103,6 +97,7 @@ pub(crate) struct KeyForm {
     pub(crate) organization_id: Id,
     team_id: Option<Id>,
     member_id: Option<Id>,
+    cost_center_id: Option<Id>,
     state: KeyState,
     expires_at_ns: Option<u64>,
     secrets: Vec<SecretForm>,
@@ -211,6 +206,7 @@ impl Keys {
             id: form.id,
             member: form.member_id.unwrap_or(Id::NIL),
             team: form.team_id.unwrap_or(Id::NIL),
+            cost_center: form.cost_center_id.unwrap_or(Id::NIL),
             organization,
             state: form.state,
             expires_at_ns: form.expires_at_ns.unwrap_or(NEVER),

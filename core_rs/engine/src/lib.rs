@@ -18,7 +18,7 @@ mod window;
 
 pub use calendar::{Bounds, Calendar, Period};
 pub use decision::{Admission, Decision, Refusal};
-pub use engine::{Ask, Engine, Principal};
+pub use engine::{Ask, Engine, KeyLimits, Principal};
 pub use error::{Error, Result};
 pub use id::{Id, ReservationId};
 pub use keys::{Digest, KEY_SECRETS_MAX, KEYS_MAX, KeyState};

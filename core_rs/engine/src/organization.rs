@@ -85,7 +85,7 @@ impl ScopeState {
 struct Places([Option<usize>; PATH_MAX]);
 
 impl Places {
-    fn iter(self) -> impl Iterator<Item = usize> {
+    fn iter(self) -> impl Iterator<Item = usize> + Clone {
         self.0.into_iter().flatten()
     }
 }

@@ -3,13 +3,14 @@ use crate::id::{Id, ReservationId};
 use crate::limit::{Resource, Scope, ScopeKind};
 use crate::time::Now;
 
-/// The scopes a key belongs to, narrowest first; nil where there is none.
+/// For whom a key acts: its scopes, narrowest first, and its cost center; nil where there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     pub(crate) key: Id,
     pub(crate) member: Id,
     pub(crate) team: Id,
     pub(crate) organization: Id,
+    cost_center: Id,
 }
 
 impl Path {
@@ -21,7 +22,32 @@ impl Path {
             member,
             team,
             organization,
+            cost_center: Id::NIL,
         }
+    }
+
+    /// Name the cost center too, which has no limits: it is only recorded.
+    #[must_use]
+    pub fn charged_to(self, cost_center: Option<Id>) -> Self {
+        Self {
+            cost_center: cost_center.unwrap_or(Id::NIL),
+            ..self
+        }
+    }
+
+    /// Return the owner.
+    pub fn member(&self) -> Option<Id> {
+        self.member.some()
+    }
+
+    /// Return the team.
+    pub fn team(&self) -> Option<Id> {
+        self.team.some()
+    }
+
+    /// Return the cost center.
+    pub fn cost_center(&self) -> Option<Id> {
+        self.cost_center.some()
     }
 
     /// List the scopes, narrowest first.

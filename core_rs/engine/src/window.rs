@@ -186,6 +186,11 @@ impl Ring {
         last.map_or(0, |number| self.leaves_in_ns(number, mono_ns))
     }
 
+    /// Return after how long what is added at the instant of the last roll has left.
+    pub fn passes_ns(&self, mono_ns: u64) -> u64 {
+        self.leaves_in_ns(self.newest, mono_ns)
+    }
+
     fn leaves_in_ns(&self, number: u64, mono_ns: u64) -> u64 {
         let starts = number.saturating_add(RING_BUCKETS).saturating_sub(LEAD);
         starts

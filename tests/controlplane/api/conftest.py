@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -19,7 +20,9 @@ from controlplane.access.service import create_access_token, create_operator
 from controlplane.api import entry
 from controlplane.authz import SYSTEM, Caller
 from controlplane.context import Work
+from controlplane.keys.models import VirtualKey
 from controlplane.ledger.recorder import Recorder
+from controlplane.ledger.records import DecisionRecord, LedgerEntry
 from controlplane.limits.state import LimitState
 from controlplane.live.feed import LiveFeed
 from controlplane.routes import ControlPlane
@@ -36,6 +39,14 @@ class Api:
     plane: ControlPlane
     states: dict[Any, LimitState]
     recorder: Recorder
+
+    async def traffic(self) -> None:
+        """Put one more request of every key on record."""
+        async with self.plane.database.read() as session:
+            keys = list(await session.scalars(select(VirtualKey)))  # of all organizations
+        for key in keys:
+            self.recorder.put(_record_of(key, self.plane.installation.clock.wall_ns()))
+        await self.recorder.flush()
 
     async def token(self, caller: Caller) -> str:
         async with self.plane.database.write() as session:
@@ -67,6 +78,29 @@ class Api:
         assert response.status_code == 200, body
         assert "errors" not in body, body
         return body["data"]
+
+
+def _record_of(key: VirtualKey, now_ns: int) -> DecisionRecord:
+    return DecisionRecord(
+        id=uuid4().bytes,
+        organization_id=key.organization_id,
+        team_id=key.team_id,
+        member_id=key.member_id,
+        key_id=key.id,
+        route="/v1/chat/completions",
+        policy_version="p",
+        currency="USD",
+        invoice_period="2026-03",
+        charge_nanos=50_000_000,
+        decision="allowed",
+        http_status=200,
+        admitted_at_ns=now_ns,
+        finished_at_ns=now_ns,
+        latency_ns=1,
+        engine_version="1",
+        served_model=f"{key.name}-model",
+        entry=LedgerEntry(settled_at_ns=now_ns),
+    )
 
 
 def feed_of(database, installation, events) -> tuple[LiveFeed, Recorder]:
@@ -114,5 +148,7 @@ async def api(one_schema, database, installation, events) -> AsyncIterator[Api]:
     app = Litestar(route_handlers=list(plane.routes), openapi_config=None)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        recorder.start()
         yield Api(client, plane, states, recorder)
         await plane.stop()
+        await recorder.stop()

@@ -14,7 +14,7 @@ CREATE = """mutation($input: VirtualKeyCreateInput!) { virtualKeyCreate(input: $
   errors { code message field } } }"""
 UPSERT = """mutation($input: BudgetUpsertInput!) { budgetUpsert(input: $input) {
   budget { id limit period enforcement version timezone scope { kind id }
-    state { settled held remaining resetsAt asOf } }
+    state { settled held remaining resetsAt asOf utilization source } }
   errors { code message field } } }"""
 LISTS = """query($slug: String!, $first: Int!, $after: String) { organization(slug: $slug) {
   id slug currency timezone createdAt
@@ -64,16 +64,32 @@ async def test_a_budget_shows_its_live_state(api, org, clock) -> None:
     token = await api.token(org.admin)
     wanted = {"scope": {"organizationId": place(org)}, "period": "MONTH", "limit": "12.34"}
     made = (await api.ask(token, UPSERT, input=wanted))["budgetUpsert"]["budget"]
-    assert (made["limit"], made["enforcement"], made["state"]) == ("12.34", "HARD", None)
+    assert (made["limit"], made["enforcement"]) == ("12.34", "HARD")
+    assert made["state"] == {
+        "settled": "0.00",
+        "held": "0.00",
+        "remaining": "12.34",
+        "resetsAt": "2026-03-31T22:00:00Z",
+        "asOf": "2026-03-14T09:26:53Z",
+        "utilization": 0.0,
+        "source": "LEDGER",
+    }
     async with api.plane.database.read() as session:
         row = await session.scalar(live_limits(org.id))
     api.states[row.id] = LimitState(settled=10**9, held=5, as_of_ns=clock.wall_ns())
     found = await api.ask(
         token,
-        "query($id: ID!) { node(id: $id) { ... on Budget { state { settled held remaining } } } }",
+        """query($id: ID!) { node(id: $id) { ... on Budget { state {
+          settled held remaining utilization source } } } }""",
         id=made["id"],
     )
-    state = {"settled": "1.00", "held": "0.000000005", "remaining": "11.339999995"}
+    state = {
+        "settled": "1.00",
+        "held": "0.000000005",
+        "remaining": "11.339999995",
+        "utilization": 0.081,
+        "source": "LIVE",
+    }
     assert found == {"node": {"state": state}}
     stale = (await api.ask(token, UPSERT, input=wanted))["budgetUpsert"]
     assert stale["budget"] is None

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.api.nodes import NodeKind, global_id
+from controlplane.usage.filters import FILTER_TEXT_LENGTH_MAX
 
 TEAM = """mutation($place: ID!, $name: String!) {
   teamCreate(input: {organizationId: $place, name: $name}) { team { name } errors { code } } }"""
@@ -99,7 +100,7 @@ async def test_an_instant_out_of_range_is_refused(api, org, published) -> None:
 
 
 async def test_an_instant_at_the_edge_is_not(api, org) -> None:
-    between = {"from": "1970-01-01T00:00:00Z", "to": "2261-12-31T00:00:00Z"}
+    between = {"from": "1970-01-01T00:00:00Z", "to": "2199-12-31T00:00:00Z"}
     found = await api.ask(await api.token(org.admin), REQUESTS, range=between)
     assert found == {"organization": {"requests": {"nodes": []}}}
 
@@ -145,6 +146,9 @@ async def finds_nothing(api, token: str, text: str) -> None:
     assert await refused(api, token, REQUESTS, after=text) == "BAD_USER_INPUT"
     wanted = {"requestId": text}
     assert await refused(api, token, REQUESTS, filter=wanted) == "BAD_USER_INPUT"
+    if len(text) > FILTER_TEXT_LENGTH_MAX:
+        assert await refused(api, token, REQUESTS, filter={"models": [text]}) == "BAD_USER_INPUT"
+        return
     found = await api.ask(token, REQUESTS, filter={"models": [text]})
     assert found == {"organization": {"requests": {"nodes": []}}}
 

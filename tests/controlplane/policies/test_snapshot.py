@@ -6,10 +6,13 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import event
 
 from controlplane.errors import InvalidInput
+from controlplane.keys.models import VirtualKey
 from controlplane.keys.secret import digest
 from controlplane.keys.service import NewKey, create_key, revoke_key
 from controlplane.limits.models import Mode, Period, ScopeKind
@@ -18,7 +21,9 @@ from controlplane.limits.service import set_breaker, upsert_budget
 from controlplane.limits.subjects import Scope
 from controlplane.policies.service import set_model_rule
 from controlplane.policies.snapshot import keys_snapshot, organization_snapshot
+from controlplane.tenancy.models import CostCenter, Member, Team
 from core_rs import Engine
+from tests.controlplane.conftest import member_id
 
 
 async def snapshot_of(database, org, settings):
@@ -130,6 +135,7 @@ async def test_keys_carry_digests_until_they_are_revoked(work_as, org, database,
             "organization_id": str(org.id),
             "team_id": str(org.team),
             "member_id": None,
+            "cost_center_id": None,
             "state": "active",
             "expires_at_ns": 1_798_761_599_999_999_000,
             "secrets": [
@@ -146,6 +152,86 @@ async def test_keys_carry_digests_until_they_are_revoked(work_as, org, database,
     async with database.read() as session:
         revoked = json.loads(await keys_snapshot(session, org.id, [created.key.id]))
     assert [(each["state"], each["secrets"]) for each in revoked] == [("revoked", [])]
+
+
+async def put_cost_centers(database, org, **places) -> dict[str, UUID]:
+    """Make a cost center for each place given, and book the place on it."""
+    made = {}
+    async with database.write() as session:
+        for name, (model, row_id) in places.items():
+            row = await session.get(model, row_id)
+            made[name] = uuid4()
+            center = CostCenter(
+                id=made[name],
+                organization_id=org.id,
+                code=name,
+                name=name,
+                created_at=row.created_at,
+                archived_at=None,
+            )
+            session.add(center)
+            await session.flush()
+            row.cost_center_id = made[name]
+    return made
+
+
+async def cost_center_of(database, org, key_id) -> str | None:
+    async with database.read() as session:
+        [key] = json.loads(await keys_snapshot(session, org.id, [key_id]))
+    return key["cost_center_id"]
+
+
+async def test_the_cost_center_is_the_keys_else_its_owners_else_its_teams(work_as, org, database):
+    owner = member_id(org.member)
+    new = NewKey("ci", team_id=org.team, member_id=owner)
+    async with work_as(org.admin) as work:
+        key = (await create_key(work, org.id, new, idempotency_key="1")).key
+    assert await cost_center_of(database, org, key.id) is None
+    team = await put_cost_centers(database, org, team=(Team, org.team))
+    assert await cost_center_of(database, org, key.id) == str(team["team"])
+    member = await put_cost_centers(database, org, member=(Member, owner))
+    assert await cost_center_of(database, org, key.id) == str(member["member"])
+    own = await put_cost_centers(database, org, key=(VirtualKey, key.id))
+    assert await cost_center_of(database, org, key.id) == str(own["key"])
+
+
+async def test_a_key_takes_no_cost_center_of_places_it_is_not_in(work_as, org, database):
+    async with work_as(org.admin) as work:
+        bare = await create_key(work, org.id, NewKey("bare"), idempotency_key="1")
+        other = NewKey("other", team_id=org.other_team)
+        placed = await create_key(work, org.id, other, idempotency_key="2")
+    owner = member_id(org.member)
+    await put_cost_centers(database, org, team=(Team, org.team), member=(Member, owner))
+    assert await cost_center_of(database, org, bare.key.id) is None
+    assert await cost_center_of(database, org, placed.key.id) is None
+
+
+async def test_cost_centers_need_no_query_for_each_key(work_as, org, database):
+    async def statements() -> int:
+        seen = []
+        engine = database._readers.sync_engine
+
+        def count(*_arguments) -> None:
+            seen.append(1)
+
+        event.listen(engine, "before_cursor_execute", count)
+        try:
+            async with database.read() as session:
+                await keys_snapshot(session, org.id)
+        finally:
+            event.remove(engine, "before_cursor_execute", count)
+        return len(seen)
+
+    async def create(count: int, prefix: str) -> None:
+        async with work_as(org.admin) as work:
+            for number in range(count):
+                new = NewKey(f"{prefix}{number}", team_id=org.team)
+                await create_key(work, org.id, new, idempotency_key=f"{prefix}{number}")
+
+    await create(1, "a")
+    one = await statements()
+    await create(9, "b")
+    assert await statements() == one > 0
 
 
 async def test_an_organization_sees_nothing_of_another(work_as, org, foreign, database):

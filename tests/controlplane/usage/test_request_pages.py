@@ -6,55 +6,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event
 
 from controlplane.db import Database
 from controlplane.errors import InvalidInput
-from controlplane.ledger.models import DecisionRow
-from controlplane.usage.queries import (
-    FILTER_VALUES_MAX,
-    PAGE_ROWS_MAX,
-    RequestFilter,
-    page_of_requests,
-    read_cursor,
-)
+from controlplane.usage.filters import FILTER_TEXT_LENGTH_MAX, FILTER_VALUES_MAX, RequestFilter
+from controlplane.usage.queries import PAGE_ROWS_MAX, page_of_requests, page_query, read_cursor
+from tests.controlplane.usage.records import START_NS, counted, plan_of, request, store
 
-START_NS = 1_773_480_413_000_000_000
 KEY, TEAM, MEMBER, REQUEST = uuid4(), uuid4(), uuid4(), uuid4()
-
-
-def request(organization_id: UUID, at_ns: int = START_NS, **fields: Any) -> DecisionRow:
-    numbers = ("input", "output", "cached", "cache_write", "reasoning")
-    facts: dict[str, Any] = {
-        "id": uuid4(),
-        "organization_id": organization_id,
-        "key_id": uuid4(),
-        "route": "/v1/chat/completions",
-        "tags": {},
-        "policy_version": "1",
-        **{f"{name}_tokens": 0 for name in numbers},
-        "held_nanos": 0,
-        "cost_nanos": 0,
-        "charge_nanos": 0,
-        "currency": "USD",
-        "invoice_period": "2026-03",
-        "usage_source": "none",
-        "decision": "allowed",
-        "http_status": 200,
-        "admitted_at_ns": at_ns,
-        "finished_at_ns": at_ns,
-        "latency_ns": 0,
-        "streamed": False,
-        "client_disconnected": False,
-        "engine_version": "1",
-        "seen": "{}",
-    }
-    return DecisionRow(**(facts | fields))
-
-
-async def store(database: Database, *rows: DecisionRow) -> None:
-    async with database.write() as session:
-        session.add_all(rows)
+# A tag may be called anything printable, also what means something to SQL or in a JSON path.
+AWKWARD = """$."a'b\\c[0]é 😀 #-1 %s :x"""
 
 
 async def page(database: Database, organization_id: UUID, **arguments: Any):
@@ -128,6 +89,24 @@ async def test_a_range_holds_its_start_and_not_its_end(database, organization_id
         (RequestFilter(member_ids=(MEMBER,)), {"member_id": MEMBER}, {"member_id": TEAM}),
         (RequestFilter(charge_nanos_min=2**40), {"charge_nanos": 2**40}, {"charge_nanos": 2**40 - 1}),
         (RequestFilter(request_id=REQUEST), {"id": REQUEST}, {}),
+        (RequestFilter(outcomes=("failed",)), {"decision": "failed"}, {"decision": "refused"}),
+        (RequestFilter(upstream_statuses=(500, 503)), {"upstream_status": 503}, {"upstream_status": None}),
+        (RequestFilter(cost_center_ids=(TEAM,)), {"cost_center_id": TEAM}, {"team_id": TEAM}),
+        (RequestFilter(features=("é",)), {"feature": "é"}, {"feature": "É"}),
+        (RequestFilter(agents=("a",)), {"agent": "a"}, {"agent": "A"}),
+        (RequestFilter(end_users=("a",)), {"end_user": "a"}, {"end_user": "a "}),
+        (RequestFilter(sessions=("a",)), {"session": "a"}, {"agent": "a"}),
+        (RequestFilter(environments=("a",)), {"environment": "a"}, {"environment": "b"}),
+        (RequestFilter(request_classes=("batch",)), {"request_class": "batch"}, {}),
+        (RequestFilter(tags=(("a", "1"),)), {"tags": {"a": "1"}}, {"tags": {"a": "2", "b": "1"}}),
+        (RequestFilter(tags=(("a", "1"), ("a", "2"), ("b", "3"))), {"tags": {"a": "2", "b": "3"}},
+         {"tags": {"a": "2"}}),
+        (RequestFilter(tags=((AWKWARD, AWKWARD),)), {"tags": {AWKWARD: AWKWARD}},
+         {"tags": {"x": AWKWARD}}),
+        (RequestFilter(streamed=True), {"streamed": True}, {"streamed": False}),
+        (RequestFilter(streamed=False), {"streamed": False}, {"streamed": True}),
+        (RequestFilter(charge_nanos_max=2**40), {"charge_nanos": 2**40}, {"charge_nanos": 2**40 + 1}),
+        (RequestFilter(latency_ns_min=2**40), {"latency_ns": 2**40}, {"latency_ns": 2**40 - 1}),
         (RequestFilter(decisions=("refused",), http_statuses=(402,)),
          {"decision": "refused", "http_status": 402}, {"decision": "refused", "http_status": 429}),
     ],
@@ -154,6 +133,18 @@ async def test_a_filter_lets_through_what_it_names(
         ({"after": "YQ"}, ("after",)),
         ({"after": "b" * 34}, ("after",)),
         ({"filter": RequestFilter(codes=("x",) * (FILTER_VALUES_MAX + 1))}, ("filter", "codes")),
+        (
+            {"filter": RequestFilter(tags=(("x", "y"),) * (FILTER_VALUES_MAX + 1))},
+            ("filter", "tags"),
+        ),
+        (
+            {"filter": RequestFilter(agents=("x" * (FILTER_TEXT_LENGTH_MAX + 1),))},
+            ("filter", "agents"),
+        ),
+        ({"filter": RequestFilter(models=("\0",))}, ("filter", "models")),
+        ({"filter": RequestFilter(end_users=("\ud800",))}, ("filter", "endUsers")),
+        ({"filter": RequestFilter(tags=(("\0", "x"),))}, ("filter", "tags")),
+        ({"filter": RequestFilter(tags=(("x", "\0"),))}, ("filter", "tags")),
     ],
 )
 async def test_what_is_out_of_range_is_refused(database, organization_id, arguments, field):
@@ -164,7 +155,9 @@ async def test_what_is_out_of_range_is_refused(database, organization_id, argume
 
 async def test_the_largest_page_and_list_are_served(database, organization_id):
     await store(database, *(request(organization_id, code="x") for _ in range(PAGE_ROWS_MAX + 1)))
-    wanted = RequestFilter(codes=("x",) * FILTER_VALUES_MAX)
+    wanted = RequestFilter(
+        codes=("x",) * (FILTER_VALUES_MAX - 1) + ("y" * FILTER_TEXT_LENGTH_MAX,),
+    )
     read = await page(database, organization_id, first=PAGE_ROWS_MAX, filter=wanted)
     assert len(read.items) == PAGE_ROWS_MAX
     assert read.has_next
@@ -178,15 +171,18 @@ async def test_text_of_a_filter_is_a_value_and_never_sql(database, organization_
 
 async def test_a_page_takes_one_query_whatever_its_size(database, organization_id):
     await store(database, *(request(organization_id) for _ in range(30)))
-    statements: list[str] = []
-
-    def count(_connection, _cursor, statement, *_: Any) -> None:
-        statements.append(statement)
-
-    for first in (10, 100):
-        async with database.read() as session:
-            engine = (await session.connection()).sync_connection.engine
-            event.listen(engine, "before_cursor_execute", count)
-            await page_of_requests(session, organization_id, first=first)
-            event.remove(engine, "before_cursor_execute", count)
+    with counted(database) as statements:
+        for first in (10, 100):
+            await page(database, organization_id, first=first)
     assert len(statements) == 2
+
+
+@pytest.mark.parametrize("keys", [1, 2])
+async def test_a_page_of_a_key_is_read_down_the_index_of_keys(database, organization_id, keys):
+    owners = [uuid4() for _ in range(40)]
+    rows = (request(organization_id, START_NS + n, key_id=owners[n % 40]) for n in range(2_000))
+    await store(database, *rows)
+    wanted = RequestFilter(key_ids=tuple(owners[:keys]))
+    query = page_query(organization_id, first=50, starts_ns=START_NS, filter=wanted)
+    plan = await plan_of(database, query)
+    assert "ix_decision_records_key" in plan, plan

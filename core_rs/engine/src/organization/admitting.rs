@@ -66,39 +66,64 @@ impl Organization {
         provider: &str,
         now: Now,
     ) -> Result<Decision> {
-        self.check_new(id, ask, model, provider)?;
-        let caller = now;
-        let now = self.tick(caller);
-        let shown = now.shown_by(caller);
-        if self.state != OrganizationState::Active {
-            return Ok(self.refuse_by_state());
-        }
-        let facts = Facts {
-            path,
-            model: model.into(),
-            provider: provider.into(),
-            admitted: now,
-        };
+        self.check_new(id)?;
+        let facts = self.facts(path, ask, model, provider, now)?;
         let places = self.places(&path);
-        self.roll(places, &facts, now)?;
-        let review = self.review(places, &facts, ask, shown)?;
-        let verdicts = &review.verdicts;
-        if let Some(refusal) = decision::refusal(verdicts, &review.seen, &self.version, shown) {
+        let decision = self.decide(places, &facts, ask, now)?;
+        if matches!(decision, Decision::Admitted(_)) {
+            self.open(id, places, facts, ask)?;
+        }
+        Ok(decision)
+    }
+
+    /// Decide as [`Self::admit`] would at this instant, and reserve nothing.
+    ///
+    /// Time goes on as with every call; counters, reservations and settlements stay as they are.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, `TooMany`, `UnbookedFull`, `Overflow`.
+    pub fn preview(
+        &mut self,
+        path: Path,
+        ask: Amounts,
+        model: &str,
+        provider: &str,
+        now: Now,
+    ) -> Result<Decision> {
+        let facts = self.facts(path, ask, model, provider, now)?;
+        self.decide(self.places(&path), &facts, ask, now)
+    }
+
+    /// Ask every limit that a new request belongs to; adds to none.
+    fn decide(
+        &mut self,
+        places: Places,
+        facts: &Facts,
+        ask: Amounts,
+        caller: Now,
+    ) -> Result<Decision> {
+        let shown = facts.admitted.shown_by(caller);
+        if self.state != OrganizationState::Active {
+            return Ok(self.refuse_by_state(facts.path));
+        }
+        self.roll(places, facts, facts.admitted)?;
+        let review = self.review(places, facts, ask, shown)?;
+        let (seen, version) = (review.seen, &self.version);
+        let refusal = decision::refusal(&review.verdicts, &seen, facts.path, version, shown);
+        if let Some(refusal) = refusal {
             return Ok(Decision::Refused(Box::new(refusal)));
         }
         if review.overflows {
             return Err(Error::Overflow);
         }
-        let (seen, remaining_spend_nanos) = (review.seen, review.remaining_spend_nanos);
-        self.open(id, places, facts, ask)?;
-        let [requests, tokens] = self.rate_figures(&path, now)?;
-        let policy_version = Arc::clone(&self.version);
+        let [requests, tokens] = self.rate_figures(facts, ask)?;
         Ok(Decision::Admitted(Admission {
+            path: facts.path,
             held: ask,
-            admitted_wall_ns: now.wall_ns,
-            policy_version,
+            admitted_wall_ns: facts.admitted.wall_ns,
+            policy_version: Arc::clone(version),
             seen,
-            remaining_spend_nanos,
+            remaining_spend_nanos: review.remaining_spend_nanos,
             requests,
             tokens,
         }))
@@ -122,9 +147,10 @@ impl Organization {
         let places = self.places(&facts.path);
         self.roll(places, &facts, now)?;
         let review = self.review_more(places, &facts, more, shown)?;
-        let verdicts = &review.verdicts;
-        if let Some(refusal) = decision::refusal(verdicts, &review.seen, &self.version, shown) {
-            return Ok(Some(refusal));
+        let (seen, version) = (&review.seen, &self.version);
+        let refusal = decision::refusal(&review.verdicts, seen, facts.path, version, shown);
+        if refusal.is_some() {
+            return Ok(refusal);
         }
         if review.overflows {
             return Err(Error::Overflow);
@@ -133,22 +159,18 @@ impl Organization {
         Ok(None)
     }
 
-    fn check_new(
-        &self,
-        id: ReservationId,
+    /// Check what is asked and that there is room for it, and say when that was.
+    fn facts(
+        &mut self,
+        path: Path,
         ask: Amounts,
         model: &str,
         provider: &str,
-    ) -> Result<()> {
+        now: Now,
+    ) -> Result<Facts> {
         check_amounts(ask)?;
         if model.len() > NAME_BYTES_MAX || provider.len() > NAME_BYTES_MAX {
             return Err(Error::InvalidArgument("a name is too long"));
-        }
-        let is_known = self.reservations.contains_key(&id)
-            || self.settled.contains_key(&id)
-            || self.released.contains(&id);
-        if is_known {
-            return Err(Error::DuplicateReservation);
         }
         if self.reservations.len() >= OPEN_MAX {
             return Err(Error::TooMany("open reservations"));
@@ -156,10 +178,25 @@ impl Organization {
         if self.unbooked.len() >= UNBOOKED_MAX {
             return Err(Error::UnbookedFull);
         }
+        Ok(Facts {
+            path,
+            model: model.into(),
+            provider: provider.into(),
+            admitted: self.tick(now),
+        })
+    }
+
+    fn check_new(&self, id: ReservationId) -> Result<()> {
+        let is_known = self.reservations.contains_key(&id)
+            || self.settled.contains_key(&id)
+            || self.released.contains(&id);
+        if is_known {
+            return Err(Error::DuplicateReservation);
+        }
         Ok(())
     }
 
-    fn refuse_by_state(&self) -> Decision {
+    fn refuse_by_state(&self, path: Path) -> Decision {
         let scope = Scope {
             kind: ScopeKind::Organization,
             id: self.id,
@@ -169,6 +206,7 @@ impl Organization {
             "organization_suspended",
             403,
             scope,
+            path,
             version,
         )))
     }
@@ -257,31 +295,27 @@ impl Organization {
         Ok(())
     }
 
-    /// Return the tightest rate limits of a key, on requests and on tokens.
-    fn rate_figures(&self, path: &Path, now: Now) -> Result<[Option<RateFigures>; 2]> {
+    /// Return the tightest rate limits of a key, on requests and on tokens, with the request in.
+    fn rate_figures(&self, facts: &Facts, ask: Amounts) -> Result<[Option<RateFigures>; 2]> {
         let mut figures = [None, None];
         let scope = Scope {
             kind: ScopeKind::Key,
-            id: path.key,
+            id: facts.path.key,
         };
         let Some(state) = self.index.get(&scope).and_then(|at| self.scopes.get(*at)) else {
             return Ok(figures);
         };
-        for bound in state
-            .limits
-            .iter()
-            .filter(|bound| bound.limit.kind == LimitKind::Rate)
-        {
-            let Some(counter) = state.counters.get(bound.counter) else {
+        for (limit, counter) in state.limits_of(facts) {
+            if limit.kind != LimitKind::Rate {
                 continue;
-            };
+            }
             let [requests, tokens] = &mut figures;
-            let to = if bound.limit.resource == Resource::Requests {
+            let to = if limit.resource == Resource::Requests {
                 requests
             } else {
                 tokens
             };
-            let found = rate(&bound.limit, counter, now)?;
+            let found = rate(limit, counter, ask.of(limit.resource), facts.admitted)?;
             if to.is_none_or(|known: RateFigures| found.remaining < known.remaining) {
                 *to = Some(found);
             }
@@ -290,16 +324,24 @@ impl Organization {
     }
 }
 
-fn rate(limit: &Limit, counter: &Counter, now: Now) -> Result<RateFigures> {
+/// Tell what a rate limit will stand at when what is asked for has been added at this instant.
+///
+/// A request is used at once. Tokens are held, which hard limits alone count and no window times.
+fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<RateFigures> {
     let measure = counter.measure();
-    let taken = if limit.mode == Mode::Hard {
-        measure.hard()?
-    } else {
-        measure.used
+    let is_request = limit.resource == Resource::Requests;
+    let taken = match limit.mode {
+        Mode::Hard => money::add(measure.hard()?, asked)?,
+        _ if is_request => money::add(measure.used, asked)?,
+        _ => measure.used,
     };
     Ok(RateFigures {
         limit: limit.cap,
         remaining: limit.cap.saturating_sub(taken).max(0),
-        reset_ns: counter.empties_ns(now),
+        reset_ns: if is_request {
+            counter.passes_ns(now)
+        } else {
+            counter.empties_ns(now)
+        },
     })
 }

@@ -1,4 +1,4 @@
-//! What every limit stands at, for dashboards and alerts.
+//! What limits stand at, for dashboards and alerts, and for the applications that have to fit.
 use serde::Serialize;
 
 use super::{Organization, ScopeState};
@@ -6,6 +6,7 @@ use crate::counter::Counter;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::limit::{Limit, LimitKind, Mode, Place, Resource, Scope};
+use crate::reservation::Path;
 use crate::time::Now;
 
 /// One limit and what it measures.
@@ -28,6 +29,8 @@ struct LimitState<'a> {
     ends_at_ns: u64,
     open: Option<bool>,
     frees_at_ns: Option<u64>,
+    /// When all that is used now is used no more; None if nothing is.
+    empties_at_ns: Option<u64>,
 }
 
 impl Organization {
@@ -36,15 +39,32 @@ impl Organization {
     /// # Errors
     /// `InvalidArgument` if the instant is outside the calendar.
     pub fn limit_states(&mut self, now: Now) -> Result<Vec<u8>> {
-        let caller = now;
+        self.states(0..self.scopes.len(), now)
+    }
+
+    /// List the state of every limit on a path at an instant, narrowest scope first, as JSON.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the instant is outside the calendar.
+    pub fn path_states(&mut self, path: &Path, now: Now) -> Result<Vec<u8>> {
+        self.states(self.places(path).iter(), now)
+    }
+
+    fn states(
+        &mut self,
+        places: impl Iterator<Item = usize> + Clone,
+        caller: Now,
+    ) -> Result<Vec<u8>> {
         let now = self.tick(caller);
         let shown = now.shown_by(caller);
-        for counter in self.scopes.iter_mut().flat_map(|state| &mut state.counters) {
-            counter.roll(now)?;
+        for at in places.clone() {
+            let state = self.scopes.get_mut(at).into_iter();
+            for counter in state.flat_map(|state| &mut state.counters) {
+                counter.roll(now)?;
+            }
         }
-        let states: Result<Vec<_>> = self
-            .scopes
-            .iter()
+        let states: Result<Vec<_>> = places
+            .filter_map(|at| self.scopes.get(at))
             .flat_map(|state| state.limit_states(shown))
             .collect();
         serde_json::to_vec(&states?).map_err(|fault| Error::InvalidJson(fault.to_string()))
@@ -92,5 +112,7 @@ fn limit_state<'a>(
         frees_at_ns: wait_ns
             .filter(|_| is_breaker)
             .map(|wait_ns| now.wall_ns.saturating_add(wait_ns)),
+        empties_at_ns: (measure.used > 0)
+            .then(|| now.wall_ns.saturating_add(counter.empties_ns(now))),
     })
 }

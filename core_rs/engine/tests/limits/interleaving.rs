@@ -40,12 +40,11 @@ fn work(engine: &Engine, thread: u128) -> [i64; 2] {
             tokens: 0,
         };
         let ask = Ask {
-            id,
             amounts,
             model: "m",
             provider: "p",
         };
-        if let Decision::Admitted(_) = engine.admit(0, ask, now).unwrap() {
+        if let Decision::Admitted(_) = engine.admit(0, id, ask, now).unwrap() {
             let actual = Amounts {
                 spend_nanos: 5,
                 tokens: 0,

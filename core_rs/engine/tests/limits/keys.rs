@@ -45,12 +45,11 @@ fn ask(engine: &Engine, key: u32, number: u128, now: Now) -> Decision {
         tokens: 1,
     };
     let ask = Ask {
-        id: reservation(number),
         amounts,
         model: "m",
         provider: "p",
     };
-    engine.admit(key, ask, now).unwrap()
+    engine.admit(key, reservation(number), ask, now).unwrap()
 }
 
 fn refusal(decision: Decision) -> Refusal {
@@ -73,6 +72,84 @@ fn each_secret_of_a_key_names_its_principal() {
         assert_eq!(&*found.policy_version, "v1");
     }
     assert!(find(&engine, 0xcc).is_none());
+}
+
+#[test]
+fn a_decision_tells_for_whom_the_key_acted_when_it_was_made() {
+    let engine = engine();
+    let mut charged = key(KEY, &[0xaa], "active");
+    charged["cost_center_id"] = json!(id(70).to_string());
+    load(&engine, std::slice::from_ref(&charged)).unwrap();
+    let found = find(&engine, 0xaa).unwrap();
+    assert_eq!(found.cost_center_id, Some(id(70)));
+    charged["team_id"] = json!(id(20).to_string());
+    charged["member_id"] = json!(null);
+    charged["cost_center_id"] = json!(id(71).to_string());
+    load(&engine, std::slice::from_ref(&charged)).unwrap();
+    let Decision::Admitted(admission) = ask(&engine, found.key, 1, at(0)) else {
+        panic!("refused")
+    };
+    let path = admission.path;
+    assert_eq!((path.team(), path.member()), (Some(id(20)), None));
+    assert_eq!(path.cost_center(), Some(id(71)));
+    charged["state"] = json!("disabled");
+    charged["cost_center_id"] = json!(null);
+    load(&engine, &[charged]).unwrap();
+    let refused = refusal(ask(&engine, found.key, 2, at(0)));
+    assert_eq!(
+        (refused.path.team(), refused.path.cost_center()),
+        (Some(id(20)), None)
+    );
+}
+
+#[test]
+fn a_moved_key_counts_where_it_is_and_its_open_requests_where_they_were() {
+    let engine = Engine::new();
+    let mut limits = [
+        limit(1, "budget team spend hard", &day(), 100),
+        limit(2, "budget team spend hard", &day(), 100),
+    ];
+    limits[1]["scope"]["id"] = json!(id(20).to_string());
+    let snapshot = snapshot(&limits).to_string();
+    engine
+        .load_organization(snapshot.as_bytes(), b"[]", at(0))
+        .unwrap();
+    let mut moving = key(KEY, &[0xaa], "active");
+    load(&engine, std::slice::from_ref(&moving)).unwrap();
+    let _ = ask(&engine, 0, 1, at(0));
+    moving["team_id"] = json!(id(20).to_string());
+    load(&engine, &[moving]).unwrap();
+    let (_, second) = (ask(&engine, 0, 2, at(0)), ask(&engine, 0, 3, at(0)));
+    assert!(matches!(second, Decision::Admitted(one) if one.path.team() == Some(id(20))));
+    let done = engine.settle(0, reservation(1), Amounts::default(), at(0));
+    assert!(done.is_ok());
+    let limits = engine.key_limits(0, at(0)).unwrap();
+    let states: Vec<Value> = serde_json::from_slice(&limits.states_json).unwrap();
+    assert_eq!(states.len(), 1);
+    assert_eq!(states[0]["scope"]["id"], json!(id(20).to_string()));
+    assert_eq!(states[0]["held"], json!(2));
+    let all: Vec<Value> = serde_json::from_slice(&engine.limit_states(0, at(0)).unwrap()).unwrap();
+    let held: i64 = all.iter().map(|it| it["held"].as_i64().unwrap()).sum();
+    assert_eq!(held, 2);
+}
+
+#[test]
+fn a_preview_refuses_what_the_keys_state_forbids() {
+    let engine = engine();
+    let preview = |wall| {
+        let ask = Ask {
+            amounts: Amounts::default(),
+            model: "m",
+            provider: "p",
+        };
+        engine.preview(0, ask, wall).unwrap()
+    };
+    assert!(matches!(preview(at(0)), Decision::Admitted(_)));
+    load(&engine, &[key(KEY, &[0xaa], "disabled")]).unwrap();
+    assert_eq!(refusal(preview(at(0))).code, "key_disabled");
+    load(&engine, &[key(KEY, &[], "revoked")]).unwrap();
+    assert_eq!(refusal(preview(at(0))).code, "invalid_api_key");
+    assert_eq!(engine.open_reservations(0).unwrap(), 0);
 }
 
 #[test]
@@ -160,17 +237,22 @@ fn what_is_not_there_is_an_error() {
     );
     let amounts = Amounts::default();
     let ask = Ask {
-        id: reservation(1),
         amounts,
         model: "m",
         provider: "p",
     };
     assert_eq!(
-        engine.admit(0, ask, at(0)).unwrap_err().code(),
+        engine
+            .admit(0, reservation(1), ask, at(0))
+            .unwrap_err()
+            .code(),
         "organization_not_loaded"
     );
     assert_eq!(
-        engine.admit(1, ask, at(0)).unwrap_err().code(),
+        engine
+            .admit(1, reservation(1), ask, at(0))
+            .unwrap_err()
+            .code(),
         "unknown_key"
     );
     let error = engine

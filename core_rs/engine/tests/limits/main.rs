@@ -20,6 +20,7 @@ mod keys;
 mod ledger;
 mod loading;
 mod model;
+mod previewing;
 mod refusing;
 mod settling;
 mod window;

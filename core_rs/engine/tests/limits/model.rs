@@ -147,17 +147,19 @@ impl World {
             .all(|limit| self.fits(limit, requested(limit)));
         let path = Path::new(id(key), Some(id(MEMBER)), Some(id(TEAM)), id(ORGANIZATION));
         let name = reservation(self.entries.len() as u128);
+        let (asked, now) = (amounts(ask[0], ask[1]), self.now());
+        let before = format!("{:?}", self.real);
+        let preview = self.real.preview(path, asked, model, "openai", now);
+        assert_eq!(
+            before,
+            format!("{:?}", self.real),
+            "a preview leaves no trace"
+        );
         let decision = self
             .real
-            .admit(
-                name,
-                path,
-                amounts(ask[0], ask[1]),
-                model,
-                "openai",
-                self.now(),
-            )
+            .admit(name, path, asked, model, "openai", now)
             .unwrap();
+        assert_eq!(format!("{:?}", preview.unwrap()), format!("{decision:?}"));
         assert_eq!(matches!(decision, Decision::Admitted(_)), fits);
         if fits {
             self.entries.push(entry);

@@ -1,0 +1,1 @@
+import{a,b}from"./chunk-4NYDYAST.js";import"./chunk-GB7K3ZK5.js";import"./chunk-3QZAQ7MW.js";import"./chunk-2V7DAXBC.js";import"./chunk-WXTOISU5.js";import"./chunk-BBLJYPZY.js";import"./chunk-FPMX6H2A.js";import"./chunk-IYWUY3VA.js";export{b as getWorker,a as jsonDefaults};

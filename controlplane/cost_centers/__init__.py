@@ -1,0 +1,1 @@
+"""Cost centers: where finance books spending."""

@@ -1,0 +1,1 @@
+"""Changes to teams and members in the API."""

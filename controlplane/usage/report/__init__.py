@@ -1,0 +1,1 @@
+"""What was spent when, on what: series over time by up to two dimensions."""

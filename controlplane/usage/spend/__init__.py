@@ -1,0 +1,1 @@
+"""What was spent: totals of an organization, its teams, members and keys."""

@@ -1,0 +1,191 @@
+"""Two organizations with one of everything in each, told apart by every text in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from controlplane.api.nodes import NodeKind, global_id, parse_global_id
+from controlplane.clock import nanoseconds
+from controlplane.ledger.models import DecisionRow, LedgerEntryRow
+from controlplane.ledger.records import invoice_period
+from controlplane.limits.state import LimitState
+from tests.controlplane.conftest import member_id
+
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Furnished:
+    """An organization and the global ids of what is in it, by the name of their type."""
+
+    slug: str
+    organization_id: UUID
+    token: str
+    ids: dict[str, str]
+
+    def marks(self) -> set[str]:
+        """Every text that tells of this organization: none may be shown to another."""
+        return {self.slug, str(self.organization_id), *self.ids.values()}
+
+
+async def furnish(api, org, slug: str) -> Furnished:
+    """Put one of everything into an organization."""
+    token = await api.token(org.admin)
+    await api.token(org.member)
+    place = global_id(NodeKind.ORGANIZATION, org.id, org.id)
+    team = global_id(NodeKind.TEAM, org.id, org.team)
+    member = global_id(NodeKind.MEMBER, org.id, member_id(org.member))
+
+    async def change(name: str, kind: str, selection: str, /, **wanted: Any) -> Any:
+        text = f"mutation($input: {kind}!) {{ {name}(input: $input) {{ {selection} errors {{ message }} }} }}"
+        done = (await api.ask(token, text, input=wanted))[name]
+        assert done["errors"] == [], done
+        return done
+
+    center = await change(
+        "costCenterCreate",
+        "CostCenterCreateInput",
+        "costCenter { id }",
+        organizationId=place,
+        code=slug,
+        name=f"{slug} center",
+    )
+    center_id = center["costCenter"]["id"]
+    other = await change(
+        "accessTokenCreate",
+        "AccessTokenCreateInput",
+        "accessToken { id }",
+        name=f"{slug} token",
+        idempotencyKey="furniture-token",
+    )
+    key = await change(
+        "virtualKeyCreate",
+        "VirtualKeyCreateInput",
+        "virtualKey { id }",
+        organizationId=place,
+        name=f"{slug} key",
+        idempotencyKey="furniture",
+        ownerId=member,
+        teamId=team,
+        costCenterId=center_id,
+        requestsPerMinute=10,
+        allowedModels=[f"{slug}-model"],
+        tags=[{"name": f"{slug}-tag", "value": slug}],
+    )
+    key_id = key["virtualKey"]["id"]
+    budget = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"teamId": team},
+        period="MONTH",
+        limit="12.34",
+    )
+    breaker = await change(
+        "breakerSet", "BreakerSetInput", "breaker { id }", scope={"teamId": team}, perMinute="5"
+    )
+    rule = await change(
+        "modelRuleSet",
+        "ModelRuleSetInput",
+        "modelRule { id }",
+        scope={"teamId": team},
+        allow=[slug],
+    )
+    api.states[uuid_of(budget["budget"]["id"])] = LimitState(settled=1, held=0, as_of_ns=0)
+    request = await _request(api, org, slug, key_id)
+    ids = {
+        "Organization": place,
+        "Team": team,
+        "Member": member,
+        "VirtualKey": key_id,
+        "CostCenter": center_id,
+        "AccessToken": other["accessToken"]["id"],
+        "Budget": budget["budget"]["id"],
+        "Breaker": breaker["breaker"]["id"],
+        "ModelRule": rule["modelRule"]["id"],
+        "RateLimit": _as(NodeKind.RATE_LIMIT, org.id, key_id),
+        "RequestLog": request,
+    }
+    return Furnished(slug, org.id, token, ids)
+
+
+def uuid_of(global_name: str) -> UUID:
+    """Read the id of the row that a global id names."""
+    found = parse_global_id(global_name)
+    assert found is not None
+    return found.id
+
+
+def _as(kind: NodeKind, organization_id: UUID, other: str) -> str:
+    return global_id(kind, organization_id, uuid_of(other))
+
+
+def request_row(slug: str, at: datetime, **facts: Any) -> DecisionRow:
+    """Make the record of an allowed request whose every text begins with `slug`."""
+    at_ns = nanoseconds(at) - 1
+    values: dict[str, Any] = {
+        "id": uuid4(),
+        **dict.fromkeys(COUNTS, 3),
+        **dict.fromkeys(("held_nanos", "cost_nanos", "charge_nanos", "latency_ns"), 0),
+        "usage_source": "provider",
+        "route": "/v1/chat/completions",
+        "tags": {f"{slug}-tag": slug},
+        "feature": f"{slug}-feature",
+        "agent": f"{slug}-agent",
+        "end_user": f"{slug}-user",
+        "session": f"{slug}-session",
+        "environment": f"{slug}-environment",
+        "requested_model": f"{slug}-model",
+        "served_model": f"{slug}-model",
+        "provider": f"{slug}-provider",
+        "policy_version": slug,
+        "currency": "USD",
+        "invoice_period": invoice_period(at_ns),
+        "decision": "allowed",
+        "http_status": 200,
+        "admitted_at_ns": at_ns,
+        "finished_at_ns": at_ns,
+        "streamed": False,
+        "client_disconnected": False,
+        "engine_version": "1",
+        "seen": "{}",
+    }
+    return DecisionRow(**(values | facts))
+
+
+async def _request(api, org, slug: str, key_id: str) -> str:
+    """Put a request on record with its ledger entry."""
+    now_ns = api.plane.installation.clock.wall_ns()
+    path = {
+        "id": uuid4(),
+        "organization_id": org.id,
+        "key_id": uuid_of(key_id),
+        "team_id": org.team,
+        "member_id": member_id(org.member),
+    }
+    figures = {"cost_nanos": 5_000_000, "charge_nanos": 5_000_000, "usage_source": "provider"}
+    decision = request_row(slug, api.plane.installation.now(), **path, **figures)
+    entry = LedgerEntryRow(
+        **path,
+        **figures,
+        model=f"{slug}-model",
+        provider=f"{slug}-provider",
+        admitted_at_ns=now_ns - 1,
+        settled_at_ns=now_ns - 1,
+        input_tokens=3,
+        output_tokens=3,
+        requests=1,
+        overrun_nanos=0,
+    )
+    async with api.plane.database.write() as session:
+        session.add_all([decision, entry])
+    return global_id(NodeKind.REQUEST, org.id, decision.id)

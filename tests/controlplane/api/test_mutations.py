@@ -1,0 +1,495 @@
+"""Each mutation of structure and keys: who may, what goes on record, what the proxy is told."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+
+from controlplane.access.models import AccessToken
+from controlplane.api.nodes import NodeKind, global_id
+from controlplane.audit.models import AdminEvent
+from controlplane.authz import SYSTEM
+from controlplane.cost_centers.service import create_cost_center
+from controlplane.events import OrganizationChanged
+from controlplane.keys.models import VirtualKey
+from controlplane.keys.service import NewKey, create_key
+from controlplane.tenancy.models import CostCenter, Member, Team
+from tests.controlplane.conftest import member_id
+from tests.controlplane.everything import everything
+
+CALLERS = ("admin", "billing_viewer", "team_admin", "member", "other_member", "operator", "foreign")
+
+
+@dataclass
+class World:
+    """Two organizations; `keys` and `tokens` of the member in the team, one for each caller."""
+
+    api: Any
+    org: Any
+    foreign: Any
+    database: Any
+    published: list[OrganizationChanged]
+    tokens: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, UUID] = field(default_factory=dict)
+    access: dict[str, UUID] = field(default_factory=dict)
+    cost_center: UUID = UUID(int=0)
+    foreign_ids: dict[NodeKind, str] = field(default_factory=dict)
+
+    def id(self, kind: NodeKind, row_id: UUID) -> str:
+        return global_id(kind, self.org.id, row_id)
+
+    async def version(self, model: Any, row_id: UUID) -> int:
+        return (await self.row(model, row_id)).version
+
+    async def row(self, model: Any, row_id: UUID) -> Any:
+        async with self.database.read() as session:
+            return await session.get(model, row_id)
+
+    async def events(self) -> dict[UUID, AdminEvent]:
+        async with self.database.read() as session:
+            return {each.id: each for each in await session.scalars(select(AdminEvent))}
+
+
+Input = Callable[[World, str], Awaitable[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A mutation; `changed` are the values that differ before and after, None for a new object."""
+
+    name: str
+    make: Input
+    allowed: frozenset[str]
+    action: str
+    changed: frozenset[str] | None
+    announced: str
+    payload: str
+
+
+async def team_create(world: World, caller: str) -> dict[str, Any]:
+    return {
+        "organizationId": world.id(NodeKind.ORGANIZATION, world.org.id),
+        "name": f"Green {caller}",
+        "idempotencyKey": "1",
+    }
+
+
+async def team_update(world: World, caller: str) -> dict[str, Any]:
+    version = await world.version(Team, world.org.team)
+    return {
+        "teamId": world.id(NodeKind.TEAM, world.org.team),
+        "expectedVersion": version,
+        "name": f"Red {version}",
+    }
+
+
+async def member_update(world: World, caller: str) -> dict[str, Any]:
+    row = await world.row(Member, member_id(world.org.member))
+    return {
+        "memberId": world.id(NodeKind.MEMBER, row.id),
+        "expectedVersion": row.version,
+        "role": "TEAM_ADMIN" if row.role == "member" else "MEMBER",
+    }
+
+
+async def cost_center_create(world: World, caller: str) -> dict[str, Any]:
+    place = world.id(NodeKind.ORGANIZATION, world.org.id)
+    return {"organizationId": place, "code": "CC-2", "name": "New", "idempotencyKey": "1"}
+
+
+async def cost_center_update(world: World, caller: str) -> dict[str, Any]:
+    version = await world.version(CostCenter, world.cost_center)
+    name = world.id(NodeKind.COST_CENTER, world.cost_center)
+    return {"costCenterId": name, "expectedVersion": version, "name": "Renamed"}
+
+
+async def cost_center_archive(world: World, caller: str) -> dict[str, Any]:
+    version = await world.version(CostCenter, world.cost_center)
+    name = world.id(NodeKind.COST_CENTER, world.cost_center)
+    return {"costCenterId": name, "expectedVersion": version, "reason": "merged"}
+
+
+async def key_update(world: World, caller: str) -> dict[str, Any]:
+    return {"keyId": world.id(NodeKind.KEY, world.keys[caller]), "expectedVersion": 1, "name": "x"}
+
+
+async def key_rotate(world: World, caller: str) -> dict[str, Any]:
+    return {
+        "keyId": world.id(NodeKind.KEY, world.keys[caller]),
+        "idempotencyKey": "1",
+        "graceSeconds": 60,
+        "expectedVersion": 1,
+    }
+
+
+async def key_disable(world: World, caller: str) -> dict[str, Any]:
+    name = world.id(NodeKind.KEY, world.keys[caller])
+    return {"keyId": name, "enabled": False, "reason": "odd"}
+
+
+async def key_revoke(world: World, caller: str) -> dict[str, Any]:
+    return {"keyId": world.id(NodeKind.KEY, world.keys[caller]), "reason": "leaked"}
+
+
+async def token_revoke(world: World, caller: str) -> dict[str, Any]:
+    name = world.id(NodeKind.ACCESS_TOKEN, world.access[caller])
+    return {"accessTokenId": name, "reason": "lost"}
+
+
+ADMINS = frozenset({"admin", "operator"})
+KEY_OWNERS = frozenset({"admin", "team_admin", "member"})
+CASES = [
+    Case("teamCreate", team_create, ADMINS, "team.create", None, "policy", "team"),
+    Case(
+        "teamUpdate",
+        team_update,
+        ADMINS,
+        "team.update",
+        frozenset({"name", "version"}),
+        "policy",
+        "team",
+    ),
+    Case(
+        "memberUpdate",
+        member_update,
+        ADMINS | {"team_admin"},
+        "member.update",
+        frozenset({"role", "version"}),
+        "policy",
+        "member",
+    ),
+    Case(
+        "costCenterCreate",
+        cost_center_create,
+        frozenset({"admin"}),
+        "cost_center.create",
+        None,
+        "nothing",
+        "costCenter",
+    ),
+    Case(
+        "costCenterUpdate",
+        cost_center_update,
+        frozenset({"admin"}),
+        "cost_center.update",
+        frozenset({"name", "version"}),
+        "nothing",
+        "costCenter",
+    ),
+    Case(
+        "costCenterArchive",
+        cost_center_archive,
+        frozenset({"admin"}),
+        "cost_center.archive",
+        frozenset({"archived_at", "version", "reason"}),
+        "nothing",
+        "costCenter",
+    ),
+    Case(
+        "virtualKeyUpdate",
+        key_update,
+        KEY_OWNERS,
+        "key.update",
+        frozenset({"name", "version"}),
+        "key",
+        "virtualKey",
+    ),
+    Case(
+        "virtualKeyRotate",
+        key_rotate,
+        KEY_OWNERS,
+        "key.rotate",
+        frozenset({"prefix", "last_four", "version", "grace_seconds"}),
+        "key",
+        "virtualKey",
+    ),
+    Case(
+        "virtualKeySetEnabled",
+        key_disable,
+        KEY_OWNERS,
+        "key.disable",
+        frozenset({"state", "version", "reason"}),
+        "key",
+        "virtualKey",
+    ),
+    Case(
+        "virtualKeyRevoke",
+        key_revoke,
+        KEY_OWNERS,
+        "key.revoke",
+        frozenset({"state", "version", "reason"}),
+        "key",
+        "virtualKey",
+    ),
+    Case(
+        "accessTokenRevoke",
+        token_revoke,
+        frozenset({"admin", "operator", "member"}),
+        "access_token.revoke",
+        frozenset({"revoked_at", "reason"}),
+        "nothing",
+        "accessToken",
+    ),
+]
+BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@pytest.fixture
+async def world(api, org, foreign, database, published, work_as) -> World:
+    made = World(api, org, foreign, database, published)
+    for name, caller in org.callers().items():
+        made.tokens[name] = await api.token(caller)
+    made.tokens["operator"] = await api.operator_token()
+    made.tokens["foreign"] = await api.token(foreign.admin)
+    async with work_as(SYSTEM) as work:
+        row = await create_cost_center(work, org.id, code="CC-1", name="Research")
+        made.cost_center = row.id
+        for caller in CALLERS:
+            new = NewKey(caller, team_id=org.team, member_id=member_id(org.member))
+            key = await create_key(work, org.id, new, idempotency_key=caller)
+            made.keys[caller] = key.key.id
+        for kind, row_id in (
+            (NodeKind.ORGANIZATION, foreign.id),
+            (NodeKind.TEAM, foreign.team),
+            (NodeKind.MEMBER, member_id(foreign.member)),
+        ):
+            made.foreign_ids[kind] = global_id(kind, foreign.id, row_id)
+        new = NewKey("theirs", team_id=foreign.team)
+        key = await create_key(work, foreign.id, new, idempotency_key="1")
+        made.foreign_ids[NodeKind.KEY] = global_id(NodeKind.KEY, foreign.id, key.key.id)
+        theirs = await create_cost_center(work, foreign.id, code="CC-9", name="Theirs")
+        made.foreign_ids[NodeKind.COST_CENTER] = global_id(
+            NodeKind.COST_CENTER, foreign.id, theirs.id
+        )
+    for _ in CALLERS:
+        await api.token(org.member)
+    async with database.read() as session:
+        query = select(AccessToken.id).where(AccessToken.member_id == member_id(org.member))
+        rows = list(await session.scalars(query.order_by(AccessToken.id)))
+        made.access = dict(zip(CALLERS, rows[1:], strict=True))
+        stranger = await session.scalar(
+            select(AccessToken.id).where(AccessToken.member_id == member_id(foreign.admin))
+        )
+    made.foreign_ids[NodeKind.ACCESS_TOKEN] = global_id(NodeKind.ACCESS_TOKEN, foreign.id, stranger)
+    published.clear()
+    return made
+
+
+def document(case: Case) -> str:
+    kind = case.name[0].upper() + case.name[1:]
+    return (
+        f"mutation($input: {kind}Input!) {{ {case.name}(input: $input) {{ "
+        f"{case.payload} {{ id }} errors {{ code message field }} }} }}"
+    )
+
+
+async def post(world: World, caller: str, case: Case, wanted: dict[str, Any]) -> tuple[Any, Any]:
+    """Post a mutation; gives its payload, or the code of the fault there was instead."""
+    body = (await world.api.post(world.tokens[caller], document(case), input=wanted)).json()
+    if "errors" in body:
+        return None, body["errors"][0]["extensions"]["code"]
+    payload = body["data"][case.name]
+    codes = [each["code"] for each in payload["errors"]]
+    assert bool(codes) == (payload[case.payload] is None)
+    return payload, codes[0] if codes else None
+
+
+@BY_NAME
+async def test_who_may_not_changes_nothing(world, database, case: Case) -> None:
+    before = await everything(database)
+    for caller in sorted(set(CALLERS) - case.allowed):
+        _, code = await post(world, caller, case, await case.make(world, caller))
+        is_hidden = caller in {"foreign", "other_member"}
+        assert code in ({"NOT_FOUND"} if is_hidden else {"NOT_FOUND", "FORBIDDEN"}), caller
+    assert await everything(database) == before
+    assert world.published == []
+
+
+@BY_NAME
+async def test_who_may_is_on_record_with_before_and_after(world, org, case: Case) -> None:
+    for caller in sorted(case.allowed):
+        known = await world.events()
+        world.published.clear()
+        _, code = await post(world, caller, case, await case.make(world, caller))
+        assert code is None, caller
+        [event] = [row for name, row in (await world.events()).items() if name not in known]
+        assert (event.action, event.organization_id) == (case.action, org.id)
+        assert event.actor_kind == ("operator" if caller == "operator" else "member")
+        if case.changed is None:
+            assert event.before is None
+            assert event.after["version"] == 1
+        else:
+            differs = {
+                name for name, value in event.after.items() if event.before.get(name) != value
+            }
+            assert differs == case.changed
+        told = {
+            "nothing": [],
+            "policy": [OrganizationChanged(org.id, policy=True)],
+            "key": [OrganizationChanged(org.id, (world.keys[caller],), policy=False)],
+        }
+        assert world.published == told[case.announced]
+
+
+@BY_NAME
+async def test_ids_of_another_organization_are_not_found(world, database, case: Case) -> None:
+    wanted = await case.make(world, "admin")
+    before = await everything(database)
+    tried = 0
+    for name in [each for each in wanted if each.endswith("Id")]:
+        for text in (*world.foreign_ids.values(), "nonsense", ""):
+            _, code = await post(world, "admin", case, {**wanted, name: text})
+            assert code == "NOT_FOUND", (name, text)
+            tried += 1
+    assert tried >= 8
+    assert await everything(database) == before
+    assert world.published == []
+
+
+REFERENCES = [
+    ("teamCreate", {"costCenterId": NodeKind.COST_CENTER}),
+    ("teamUpdate", {"costCenterId": NodeKind.COST_CENTER}),
+    ("memberUpdate", {"costCenterId": NodeKind.COST_CENTER, "teamId": NodeKind.TEAM}),
+    (
+        "virtualKeyUpdate",
+        {
+            "costCenterId": NodeKind.COST_CENTER,
+            "teamId": NodeKind.TEAM,
+            "ownerId": NodeKind.MEMBER,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "references"), REFERENCES, ids=[each[0] for each in REFERENCES])
+async def test_nothing_refers_to_another_organization(world, database, name, references) -> None:
+    case = next(each for each in CASES if each.name == name)
+    wanted = await case.make(world, "admin")
+    before = await everything(database)
+    for reference, kind in references.items():
+        # An id of this organization with a row of the other is no better.
+        forged = global_id(kind, world.org.id, UUID(int=7))
+        for text in (world.foreign_ids[kind], forged, "nonsense"):
+            _, code = await post(world, "admin", case, {**wanted, reference: text})
+            assert code == "NOT_FOUND", reference
+    assert await everything(database) == before
+    assert world.published == []
+
+
+VERSIONED = [
+    case
+    for case in CASES
+    if case.name
+    in {
+        "teamUpdate",
+        "memberUpdate",
+        "costCenterUpdate",
+        "costCenterArchive",
+        "virtualKeyUpdate",
+        "virtualKeyRotate",
+        "virtualKeySetEnabled",
+        "virtualKeyRevoke",
+    }
+]
+
+
+@pytest.mark.parametrize("case", VERSIONED, ids=lambda case: case.name)
+async def test_a_stale_edit_is_refused_with_the_object_as_it_is(world, database, case) -> None:
+    wanted = {**await case.make(world, "admin"), "expectedVersion": 7}
+    before = await everything(database)
+    kind = case.name[0].upper() + case.name[1:]
+    query = (
+        f"mutation($input: {kind}Input!) {{ {case.name}(input: $input) {{ errors {{ "
+        "code field ... on ConflictError { current { id __typename "
+        "... on Team { version } ... on Member { version } ... on CostCenter { version } "
+        "... on VirtualKey { version } } } } } }"
+    )
+    answer = await world.api.ask(world.tokens["admin"], query, input=wanted)
+    [error] = answer[case.name]["errors"]
+    [name] = [wanted[each] for each in wanted if each in CURRENT]
+    assert error == {
+        "code": "STALE_VERSION",
+        "field": ["expectedVersion"],
+        "current": {
+            "id": name,
+            "__typename": case.payload[0].upper() + case.payload[1:],
+            "version": 1,
+        },
+    }
+    assert await everything(database) == before
+    assert world.published == []
+
+
+CURRENT = {"teamId", "memberId", "costCenterId", "keyId"}
+
+
+@pytest.mark.parametrize("name", ["teamUpdate", "costCenterUpdate", "virtualKeyUpdate"])
+async def test_an_edit_that_changes_nothing_is_no_event(world, database, name) -> None:
+    case = next(each for each in CASES if each.name == name)
+    wanted = await case.make(world, "admin")
+    del wanted["name"]
+    before = await everything(database)
+    payload, code = await post(world, "admin", case, wanted)
+    assert code is None
+    assert payload[case.payload]["id"] in wanted.values()
+    assert await everything(database) == before
+    assert world.published == []
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("teamUpdate", "name"),
+        ("memberUpdate", "role"),
+        ("costCenterUpdate", "name"),
+        ("costCenterUpdate", "code"),
+        ("virtualKeyUpdate", "name"),
+    ],
+)
+async def test_what_cannot_be_taken_away_is_not_null(world, database, name, field) -> None:
+    case = next(each for each in CASES if each.name == name)
+    wanted = {**await case.make(world, "admin"), field: None}
+    before = await everything(database)
+    _, code = await post(world, "admin", case, wanted)
+    assert code == "INVALID"
+    assert await everything(database) == before
+    assert world.published == []
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("teamCreate", {"name": "Other"}),
+        ("costCenterCreate", {"name": "Other"}),
+        ("virtualKeyRotate", {"graceSeconds": 61}),
+    ],
+)
+async def test_the_same_call_again_has_no_second_effect(world, database, name, other) -> None:
+    case = next(each for each in CASES if each.name == name)
+    wanted = await case.make(world, "admin")
+    first, _ = await post(world, "admin", case, wanted)
+    before = await everything(database)
+    world.published.clear()
+    again, code = await post(world, "admin", case, wanted)
+    assert (code, again[case.payload]) == (None, first[case.payload])
+    _, code = await post(world, "admin", case, {**wanted, **other})
+    assert code == "IDEMPOTENCY_MISMATCH"
+    assert await everything(database) == before
+    assert world.published == []
+
+
+async def test_ended_keys_and_tokens_stay_ended_without_a_second_event(world, database) -> None:
+    for name in ("virtualKeyRevoke", "accessTokenRevoke", "virtualKeySetEnabled"):
+        case = next(each for each in CASES if each.name == name)
+        wanted = await case.make(world, "member" if name == "virtualKeyRevoke" else "admin")
+        await post(world, "admin", case, wanted)
+        before = await everything(database)
+        _, code = await post(world, "admin", case, wanted)
+        assert code is None
+        assert await everything(database) == before
+    assert (await world.row(VirtualKey, world.keys["admin"])).state == "disabled"
