@@ -144,28 +144,25 @@ class Connection:
         self._replies: deque[str] = deque()
         self._wake = asyncio.Event()
         self._closing: _Close | None = None
-        self._is_closing = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
         self._sent = 0
 
     async def serve(self) -> None:
         """Read and write until either side closes."""
-        reader = asyncio.create_task(self._read(), name="socket reader")
+        self._reader = asyncio.create_task(self._read(), name="socket reader")
         writer = asyncio.create_task(self._write(), name="socket writer")
-        ending = asyncio.create_task(self._is_closing.wait(), name="socket end")
         watch = asyncio.create_task(self._watch(), name="socket watch")
-        tasks = {reader, writer, ending, watch}
+        tasks = {self._reader, writer, watch}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if self._closing is not None:
-                closer = asyncio.create_task(self._close(reader, writer), name="socket close")
-                tasks.add(closer)
-                await asyncio.wait({closer}, timeout=CLOSE_TIMEOUT_S)
+                await asyncio.wait({writer}, timeout=CLOSE_TIMEOUT_S)
         finally:
             for task in tasks:
                 task.cancel()
             self._release()
             await asyncio.wait(tasks)
-            # A client that vanishes mid-message makes them fail: that is its way to leave.
+            # A client that vanishes mid-message makes either fail: that is its way to leave.
             for task in tasks:
                 if not task.cancelled():
                     task.exception()
@@ -174,8 +171,10 @@ class Connection:
         """Close the socket as soon as what is being written is written."""
         if self._closing is None:
             self._closing = close
-            self._is_closing.set()
             self._wake.set()
+            # Granian sends no close while somebody waits for a message.
+            if self._reader is not None:
+                self._reader.cancel()
 
     async def _watch(self) -> None:
         """End when the client has taken nothing of what waits for it."""
@@ -187,13 +186,6 @@ class Connection:
             )
             if is_waiting and self._sent == sent:
                 return
-
-    async def _close(self, reader: asyncio.Task[None], writer: asyncio.Task[None]) -> None:
-        assert self._closing is not None
-        # Granian sends no close while somebody waits for a message.
-        reader.cancel()
-        await asyncio.wait({reader, writer})
-        await _close(self._send, self._closing)
 
     def _release(self) -> None:
         for name in tuple(self._subscriptions):
@@ -317,6 +309,7 @@ class Connection:
             self._wake.clear()
             await self._write_all()
             if self._closing is not None:
+                await _close(self._send, self._closing)
                 return
 
     async def _write_all(self) -> None:

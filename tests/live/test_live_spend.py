@@ -236,7 +236,7 @@ def test_requests_are_shown_as_they_end(stack, dial, insides, provider: RunningS
         log = follow(client, stack.admin_token, insides, stack)
         spend(stack, secret, 3)
         log.read(3)
-    records = [str(record.id) for record in stack.records()]
+    records = [f"req_{record.id.hex}" for record in stack.records()]
     assert ([each["requestId"] for each in log.requests], log.dropped) == (records, 0)
     assert {each["keyId"] for each in log.requests} == {
         global_id(NodeKind.KEY, stack.organization_id, key_id)
@@ -319,7 +319,7 @@ async def write_many(stack: Stack, seen: Any, count: int) -> list[str]:
             )
         )
     await recorder.flush()
-    return [str(each) for each in names]
+    return [f"req_{each.hex}" for each in names]
 
 
 def test_a_changed_limit_is_shown_by_the_next_snapshot(stack, dial) -> None:

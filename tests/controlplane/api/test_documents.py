@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
 from graphql import parse
 
@@ -9,6 +13,7 @@ from controlplane.api import documents
 from controlplane.api.documents import PreparedDocument, prepare, root_field_of
 from controlplane.api.schema import make_schema
 
+ROOT = Path(__file__).parents[3]
 VIEWER = "{ viewer { user { email } } }"
 
 
@@ -111,3 +116,9 @@ def test_a_subscription_has_one_field() -> None:
         "subscription { ...a } fragment a on Subscription { __typename }",
     ):
         assert prepare(schema, text).errors, text
+
+
+def test_strawberry_is_the_version_the_hooks_were_made_for() -> None:
+    """It moves very fast, and we hand it documents through its extensions: pinned exactly."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"strawberry-graphql=={version('strawberry-graphql')}" in project["dependencies"]

@@ -69,7 +69,8 @@ async def test_a_change_that_fails_while_it_is_shown_says_so(broken, org) -> Non
         "limit": "6",
         "expectedVersion": 1,
     }
-    response = await broken.post(await broken.token(org.admin), BUDGET, input=wanted)
+    with capture_logs():
+        response = await broken.post(await broken.token(org.admin), BUDGET, input=wanted)
     body = response.json()
     assert body["data"]["budgetUpsert"]["budget"] is None
     assert [each["extensions"]["code"] for each in body["errors"]] == ["INTERNAL"]
