@@ -25,13 +25,13 @@ from controlplane.ids import IdSource
 from controlplane.keys.secret import load_or_create_pepper
 from controlplane.ledger.recorder import Recorder
 from controlplane.ledger.records import DecisionRecord
-from controlplane.limits.state import LimitState
+from controlplane.limits.state import LimitState, no_limit_states
 from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
 from controlplane.pricing.override import PriceOverride
 from controlplane.pricing.sheet import compile_sheet
 from controlplane.routes import ControlPlane
-from core_rs import Engine, PriceSheet
+from core_rs import Engine, EngineError, PriceSheet
 from proxy.errors import Problem
 from proxy.routes import Proxy
 from proxy.routing import Catalogue, UpstreamEntry, UpstreamsFile, make_catalogue, read_upstreams
@@ -87,7 +87,8 @@ class Comptroller:
             self.database,
             self.events,
             self.live,
-            limit_states=self._limit_states,
+            # Requests pass through other processes then, whose counters are not known here.
+            limit_states=no_limit_states if plane == "control" else self._limit_states,
         )
 
     def routes(self) -> list[ControllerRouterHandler]:
@@ -148,9 +149,13 @@ class Comptroller:
 
     def _limit_states(self, organization_id: UUID, scope: Scope) -> dict[UUID, LimitState]:
         now_ns = self.clock.wall_ns()
-        states = self.engine.scope_states(
-            str(organization_id), scope.kind.value, str(scope.id), now_ns, self.clock.mono_ns()
-        )
+        try:
+            states = self.engine.scope_states(
+                str(organization_id), scope.kind.value, str(scope.id), now_ns, self.clock.mono_ns()
+            )
+        except EngineError:
+            # Its policy could not be loaded: nothing of it passes, and the ledger knows the rest.
+            return {}
         return {
             each.limit_id: LimitState(
                 settled=each.settled,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from graphql import (
@@ -16,7 +16,9 @@ from graphql import (
     GraphQLSchema,
     GraphQLSyntaxError,
     InlineFragmentNode,
+    NoUnusedFragmentsRule,
     OperationDefinitionNode,
+    UniqueFragmentNamesRule,
     parse,
     specified_rules,
     validate,
@@ -39,6 +41,10 @@ from controlplane.api.limiter import (
 from controlplane.api.merging import MENTIONS_MAX, mentions_of
 
 DOCUMENTS_MAX = 512
+# A parsed document takes up to 200 bytes for each of its characters.
+REMEMBERED_LENGTH_MAX = 500_000
+# Some rules look at every operation with every fragment, and at fragments in pairs.
+DEFINITIONS_MAX = 100
 # What is remembered of a document is its text too: comments and strings are hardly any tokens.
 DOCUMENT_LENGTH_MAX = 100_000
 # Of one document, by operation and page sizes.
@@ -50,6 +56,8 @@ _SizeKey = tuple[str | None, tuple[tuple[str, int | None], ...]]
 
 # One tuple for all documents: a rule class made for each would be a new key of every cache.
 _RULES = (*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule)
+# What was measured is what operations reach: a fragment that none does must not be looked into.
+_REACH_RULES = (UniqueFragmentNamesRule, NoUnusedFragmentsRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +84,52 @@ class Prepared:
         return found[0] if len(found) == 1 else None
 
 
-@lru_cache(DOCUMENTS_MAX)
+class Memory:
+    """The documents that were prepared last, as far as their texts are short together."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[GraphQLSchema, str], Prepared] = OrderedDict()
+        self.length = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, schema: GraphQLSchema, text: str) -> Prepared | None:
+        """Find a document; None when it is not remembered."""
+        found = self._known.get((schema, text))
+        if found is not None:
+            self._known.move_to_end((schema, text))
+        return found
+
+    def keep(self, schema: GraphQLSchema, text: str, prepared: Prepared) -> None:
+        """Remember a document that is not, and forget those that were asked for long ago."""
+        self._known[schema, text] = prepared
+        self.length += len(text)
+        while len(self._known) > DOCUMENTS_MAX or self.length > REMEMBERED_LENGTH_MAX:
+            (_, forgotten), _ = self._known.popitem(last=False)
+            self.length -= len(forgotten)
+
+
+MEMORY = Memory()
+
+
 def prepare(schema: GraphQLSchema, text: str) -> Prepared:
-    """Parse, measure and validate a document."""
+    """Parse, measure and validate a document, or remember what came of that."""
+    prepared = MEMORY.find(schema, text)
+    if prepared is None:
+        prepared = _prepared(schema, text)
+        # A text of any length may be refused for it: what is not parsed costs nothing to refuse.
+        if len(text) <= DOCUMENT_LENGTH_MAX:
+            MEMORY.keep(schema, text, prepared)
+    return prepared
+
+
+def is_remembered(schema: GraphQLSchema, text: str) -> bool:
+    """Tell whether preparing a document again costs nothing."""
+    return MEMORY.find(schema, text) is not None
+
+
+def _prepared(schema: GraphQLSchema, text: str) -> Prepared:
     if len(text) > DOCUMENT_LENGTH_MAX:
         reason = f"The document is longer than {DOCUMENT_LENGTH_MAX} characters; use variables."
         return Prepared(None, (_too_expensive(reason),))
@@ -133,13 +184,29 @@ def _checked(schema: GraphQLSchema, document: DocumentNode) -> Prepared:
         fragments = fragments_of(document)
         scale = Scale(fragments, NO_VARIABLES, unknown=1)
         reason = refusal(weigh_operations(document, scale, None))
+        reason = reason or _too_many_definitions(document)
         reason = reason or _too_many_mentions(document, fragments)
         if reason is not None:
             return Prepared(document, (_too_expensive(reason),))
-        errors = validate(schema, document, _RULES, max_errors=ERRORS_MAX, hide_suggestions=True)
+        rules = _RULES if _is_all_reached(document, scale) else _REACH_RULES
+        errors = validate(schema, document, rules, max_errors=ERRORS_MAX, hide_suggestions=True)
     except RecursionError:
         return Prepared(document, (_too_expensive("The query is nested too deeply."),))
     return Prepared(document, tuple(errors), frozenset(scale.size_variables))
+
+
+def _is_all_reached(document: DocumentNode, scale: Scale) -> bool:
+    """Tell whether each fragment is the only one of its name and was weighed with an operation."""
+    defined = [
+        each.name.value for each in document.definitions if isinstance(each, FragmentDefinitionNode)
+    ]
+    return len(set(defined)) == len(defined) and scale.reached.issuperset(defined)
+
+
+def _too_many_definitions(document: DocumentNode) -> str | None:
+    if len(document.definitions) <= DEFINITIONS_MAX:
+        return None
+    return f"The document has more than {DEFINITIONS_MAX} operations and fragments."
 
 
 def _too_many_mentions(

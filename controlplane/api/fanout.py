@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import aclosing
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from graphql import GraphQLError
@@ -26,6 +27,8 @@ from controlplane.authz import Caller, sight
 from controlplane.canonical import canonical_hash
 
 SOURCES_MAX = 5_000
+# So that nobody alone takes all of them; who follows more asks for them together.
+SOURCES_PER_USER_MAX = 100
 # Of a stream of events a slow listener misses the oldest; of snapshots it gets only the newest.
 EVENTS_WAITING_MAX = 32
 # Fields whose answers replace each other, so that the last one tells a newcomer everything.
@@ -61,7 +64,8 @@ class Listener:
 class Source:
     """One running subscription and those who listen to it."""
 
-    def __init__(self, waiting_max: int, *, is_snapshot: bool) -> None:
+    def __init__(self, waiting_max: int, *, is_snapshot: bool, user_id: UUID | None) -> None:
+        self.user_id = user_id
         self.listeners: set[Listener] = set()
         self.waiting_max = waiting_max
         self.task: asyncio.Task[None] | None = None
@@ -108,14 +112,18 @@ class FanOut:
     ) -> Listener:
         """Begin to listen; the subscription is executed only if nobody listens to it yet.
 
-        Raises `RequestError` (503) when too many subscriptions run, or none may begin any more.
+        Raises `RequestError`: 429 when too many run for this caller, 503 for all, or at the end.
         """
         key = sharing_key(operation, caller)
         source = self._sources.get(key)
         if source is None:
+            own = sum(1 for each in self._sources.values() if each.user_id == caller.user_id)
+            if own >= SOURCES_PER_USER_MAX:
+                reason = f"At most {SOURCES_PER_USER_MAX} different subscriptions at once."
+                raise RequestError(429, reason, code="RATE_LIMITED")
             if self._is_stopping or len(self._sources) >= SOURCES_MAX:
                 raise RequestError(503, "No more subscriptions begin here; try again later.")
-            source = self._sources[key] = _new_source(operation)
+            source = self._sources[key] = _new_source(operation, caller)
             context = Context(self._backend, caller, request_id, operation.charge)
             running = self._run(key, source, operation, context)
             source.task = asyncio.create_task(running, name="subscription")
@@ -180,9 +188,10 @@ def sharing_key(operation: Operation, caller: Caller) -> Hashable:
     return (operation.text, operation.name, variables, sight(caller))
 
 
-def _new_source(operation: Operation) -> Source:
+def _new_source(operation: Operation, caller: Caller) -> Source:
     is_snapshot = operation.root_field in _SNAPSHOTS
-    return Source(1 if is_snapshot else EVENTS_WAITING_MAX, is_snapshot=is_snapshot)
+    waiting_max = 1 if is_snapshot else EVENTS_WAITING_MAX
+    return Source(waiting_max, is_snapshot=is_snapshot, user_id=caller.user_id)
 
 
 def _payload(result: ExecutionResult, request_id: str) -> str:

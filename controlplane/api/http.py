@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import msgspec
 from litestar.types import Receive, Scope, Send
 
 BODY_BYTES_MAX = 1 << 20
+# The server waits for a body for ever, also when it is told to stop.
+BODY_TIMEOUT_S = 30.0
 GRAPHQL_JSON = "application/graphql-response+json"
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
@@ -88,6 +91,15 @@ async def read_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
 
     Raises `Refused`, before reading when the size is declared.
     """
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read_body(receive, headers)
+    except TimeoutError:
+        message = f"Send the body within {BODY_TIMEOUT_S:.0f} s."
+        raise Refused(408, "BAD_USER_INPUT", message, (("connection", "close"),)) from None
+
+
+async def _read_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
     declared = headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > BODY_BYTES_MAX:
         raise _too_large()

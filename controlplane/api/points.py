@@ -75,13 +75,19 @@ class PointBuckets:
     def take(self, caller: UUID | None, cost: int) -> Charge:
         """Take the points of an operation from its caller's bucket, all or none."""
         bucket = self._bucket(caller)
-        missing = bucket.missing + cost * NANOS_PER_S
-        over = missing - self._points_max * NANOS_PER_S
-        if over <= 0:
-            bucket.missing = missing
-            return self._charge(cost, bucket.missing, wait_s=0)
-        wait_s = -(-over // (self._restore_per_s * NANOS_PER_S))
+        wait_s = self._wait_s(bucket, cost)
+        if not wait_s:
+            bucket.missing += cost * NANOS_PER_S
         return self._charge(cost, bucket.missing, wait_s=wait_s)
+
+    def look(self, caller: UUID | None, cost: int) -> Charge:
+        """Tell whether a caller could pay; nothing is taken."""
+        bucket = self._bucket(caller)
+        return self._charge(cost, bucket.missing, wait_s=self._wait_s(bucket, cost))
+
+    def _wait_s(self, bucket: _Bucket, cost: int) -> int:
+        over = bucket.missing + (cost - self._points_max) * NANOS_PER_S
+        return max(0, -(-over // (self._restore_per_s * NANOS_PER_S)))
 
     def _bucket(self, caller: UUID | None) -> _Bucket:
         now_ns = self._clock.mono_ns()

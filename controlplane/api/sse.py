@@ -84,9 +84,11 @@ async def _send_all(
     send: Send, listener: Listener, wake: asyncio.Event, ended: asyncio.Event
 ) -> None:
     while not ended.is_set():
-        while listener.pending:
+        # A slow reader of a busy feed never catches up: its end must not wait for that.
+        while listener.pending and not ended.is_set():
             await _send(send, _event(listener.pending.popleft().encode()))
-        if listener.is_over:
+        # What happened while something was sent has woken nobody: `wake` is cleared only now.
+        if listener.is_over or ended.is_set():
             break
         wake.clear()
         try:

@@ -127,6 +127,8 @@ class LiveSubscription:
         place = expect(organization_id, NodeKind.ORGANIZATION, "organization").id
         if info.context.caller.reach(Action.REQUESTS_READ, place) is Reach.NONE:
             raise not_found("organization")
+        # A filter that cannot be used is told at once, not when the first request ends.
+        await requests_among(info, place, (), filter)
         seq, is_visible = 0, _visible_to(info.context.caller)
         async with info.context.backend.live.tail(place, is_visible) as tail:
             while True:
@@ -157,7 +159,10 @@ class _Board:
     async def refresh(self, info: Info) -> None:
         if self._changes == self.watched.changes:
             return
-        self._changes = self.watched.changes
+        # Keys and members move: what was in sight at the beginning may be so no more.
+        changes = self.watched.changes
+        await _check_sight(info, self.organization_id, self.scopes)
+        self._changes = changes
         async with info.context.backend.database.read() as session:
             self._budgets = await budgets_of_scopes(session, self.organization_id, self.scopes)
             self._breakers = await _breakers(session, self.organization_id, self.scopes)
@@ -234,16 +239,25 @@ async def _scopes(
     if not 1 <= len(wanted) <= SCOPES_MAX:
         raise InvalidInput(f"Name 1 to {SCOPES_MAX} scopes.", field=("scopes",))
     found: dict[Scope, None] = {}
-    async with info.context.backend.database.read() as session:
-        for each in wanted:
-            place, scope = each.located()
-            if place != organization_id:
-                raise not_found(scope.kind.value)
-            target = await target_of_scope(session, organization_id, scope)
-            if not may(caller, Action.REQUESTS_READ, target):
-                raise not_found(scope.kind.value)
-            found[scope] = None
+    for each in wanted:
+        place, scope = each.located()
+        if place != organization_id:
+            raise not_found(scope.kind.value)
+        found[scope] = None
+    await _check_sight(info, organization_id, tuple(found))
     return list(found)
+
+
+async def _check_sight(info: Info, organization_id: UUID, scopes: Sequence[Scope]) -> None:
+    """Let pass only what the caller may see as things are now.
+
+    Raises `NotFound`.
+    """
+    async with info.context.backend.database.read() as session:
+        for scope in scopes:
+            target = await target_of_scope(session, organization_id, scope)
+            if not may(info.context.caller, Action.REQUESTS_READ, target):
+                raise not_found(scope.kind.value)
 
 
 def _widest(caller: Caller, organization_id: UUID) -> Scope:

@@ -62,6 +62,9 @@ class _Ring:
             return buckets[place - 1]
         made = _Bucket(starts_s)
         buckets.insert(place, made)
+        # Of most scopes that are counted nobody ever asks for the figures, which drops the old.
+        while buckets[0].starts_s < buckets[-1].starts_s - 2 * self._span_s:
+            buckets.popleft()
         return made
 
 

@@ -88,7 +88,17 @@ def test_only_so_many_documents_are_remembered() -> None:
     schema = make_schema()._schema
     for number in range(documents.DOCUMENTS_MAX + 10):
         prepare(schema, f"{VIEWER} # {number}")
-    assert prepare.cache_info().currsize == documents.DOCUMENTS_MAX
+    assert len(documents.MEMORY) == documents.DOCUMENTS_MAX
+
+
+def test_only_so_long_documents_are_remembered() -> None:
+    """A megabyte of documents takes a fifth of a gigabyte when it is parsed."""
+    schema = make_schema()._schema
+    long = documents.DOCUMENT_LENGTH_MAX - 1_000
+    for number in range(10):
+        prepare(schema, f"{VIEWER} # {'x' * long} {number}")
+    assert documents.MEMORY.length <= documents.REMEMBERED_LENGTH_MAX
+    assert len(documents.MEMORY) == documents.REMEMBERED_LENGTH_MAX // long
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from controlplane.api.nodes import NodeKind, global_id
 from controlplane.api.operation import Operation, OperationBody
 from controlplane.api.request import Context
 from controlplane.authz import Caller, sight
+from controlplane.keys.changes import KeyChanges, update_key
 from controlplane.keys.service import NewKey, create_key
 from tests.controlplane.api.conftest import Api
 from tests.controlplane.api.listening import Ear, operation_of
@@ -187,3 +188,39 @@ def test_the_order_of_members_makes_no_difference(org_of_nobody) -> None:
 @pytest.fixture
 def org_of_nobody():
     return uuid4()
+
+
+async def test_what_moves_out_of_sight_is_followed_no_more(api, org, busy, work_as) -> None:
+    """A key that goes to another team takes its figures with it, also from who follows it."""
+    key_id = busy[org.id]
+    variables = {
+        "place": global_id(NodeKind.ORGANIZATION, org.id, org.id),
+        "scopes": [{"keyId": global_id(NodeKind.KEY, org.id, key_id)}],
+        "ms": 250,
+    }
+    fan_out, lead = api.plane.api.fan_out, org.team_admin
+    ears = {
+        each: Ear(fan_out, accept(api, each, LIVE, variables), each) for each in (lead, org.admin)
+    }
+    for ear in ears.values():
+        assert "errors" not in await ear.next()
+    moved = KeyChanges(team_id=org.other_team, member_id=member_id(org.other_member))
+    async with work_as(org.admin) as work:
+        await update_key(work, org.id, key_id, moved, expected_version=1)
+    [error] = (await ears[lead].next())["errors"]
+    assert (error["message"], error["extensions"]["code"]) == ("There is no such key.", "NOT_FOUND")
+    assert (await ears[lead].next()) == {"ended": None}
+    assert "errors" not in await ears[org.admin].next()
+    ears[org.admin].leave()
+
+
+async def test_a_filter_that_cannot_be_used_is_told_before_anything_ends(api, org, foreign) -> None:
+    text = """subscription($place: ID!, $filter: RequestFilterInput) {
+      requestLog(organizationId: $place, filter: $filter) { seq } }"""
+    variables = {
+        "place": global_id(NodeKind.ORGANIZATION, org.id, org.id),
+        "filter": {"teamIds": [global_id(NodeKind.TEAM, foreign.id, foreign.team)]},
+    }
+    ear = Ear(api.plane.api.fan_out, accept(api, org.admin, text, variables), org.admin)
+    [error] = (await ear.next())["errors"]
+    assert error["extensions"]["code"] == "NOT_FOUND"

@@ -212,6 +212,17 @@ async def test_only_so_many_subscriptions_run(stage, org, monkeypatch) -> None:
     Ear(stage.fan_out, EVENTS, callers[2])
 
 
+async def test_nobody_takes_all_of_them(stage, org, monkeypatch) -> None:
+    monkeypatch.setattr(fanout, "SOURCES_PER_USER_MAX", 1)
+    ear = Ear(stage.fan_out, EVENTS, org.member)
+    with pytest.raises(RequestError) as refused:
+        Ear(stage.fan_out, SNAPSHOTS, org.member)
+    assert refused.value.status == 429
+    Ear(stage.fan_out, SNAPSHOTS, org.other_member)
+    ear.leave()
+    Ear(stage.fan_out, SNAPSHOTS, org.member)
+
+
 async def test_all_end_when_the_process_does(stage, org) -> None:
     ears = [Ear(stage.fan_out, EVENTS, each) for each in (org.admin, org.member)]
     await said(stage)

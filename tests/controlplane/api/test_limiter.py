@@ -11,17 +11,27 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    NoUnusedFragmentsRule,
     OperationDefinitionNode,
     SelectionSetNode,
+    UniqueFragmentNamesRule,
     Visitor,
+    get_introspection_query,
     parse,
+    validate,
     visit,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 
+from controlplane.api import documents as preparing
 from controlplane.api.connections import FIRST_DEFAULT, FIRST_MAX
-from controlplane.api.documents import DOCUMENT_LENGTH_MAX, points_of, prepare
+from controlplane.api.documents import (
+    DEFINITIONS_MAX,
+    DOCUMENT_LENGTH_MAX,
+    points_of,
+    prepare,
+)
 from controlplane.api.limiter import (
     ALIASES_MAX,
     DEPTH_MAX,
@@ -369,3 +379,58 @@ def test_as_many_mentions_as_there_may_be() -> None:
     shared = "{" + " ...f" * 200 + "} fragment f on Query { viewer { user { email } } }"
     document = parse(shared)
     assert mentions_of(document, fragments_of(document)) == 1
+
+
+MANY = "rateLimit { cost } " * 1_200
+USED = "{ ...F } fragment F on Query { rateLimit { cost } }"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            f"{{ rateLimit {{ cost }} }} fragment F on Query {{ {MANY} }}",
+            "Fragment 'F' is never used.",
+        ),
+        (
+            f"fragment F on Query {{ {MANY} }} {USED}",
+            "There can be only one fragment named 'F'.",
+        ),
+    ],
+)
+def test_what_no_operation_reaches_is_not_compared(text: str, said: str, monkeypatch) -> None:
+    """Mentions are counted from operations: such a fragment took validation 3 seconds."""
+    rules: list[object] = []
+
+    def validate_with(schema, document, given, **options):
+        rules.extend(given)
+        return validate(schema, document, given, **options)
+
+    monkeypatch.setattr(preparing, "validate", validate_with)
+    assert [each.message for each in prepare(SCHEMA, text).errors] == [said]
+    assert rules == [UniqueFragmentNamesRule, NoUnusedFragmentsRule]
+
+
+def test_a_document_has_only_so_many_definitions() -> None:
+    """Fragments are compared in pairs, and every rule of variables walks each operation's."""
+
+    def document(count: int) -> str:
+        spreads = " ".join(f"...f{number}" for number in range(count - 2))
+        fragments = " ".join(
+            f"fragment f{number} on Query {{ ...g }}" for number in range(count - 2)
+        )
+        return f"{{ {spreads} }} {fragments} fragment g on Query {{ __typename }}"
+
+    assert prepare(SCHEMA, document(DEFINITIONS_MAX)).errors == ()
+    [error] = prepare(SCHEMA, document(DEFINITIONS_MAX + 1)).errors
+    assert error.extensions == {"code": "QUERY_TOO_EXPENSIVE"}
+
+
+def test_what_the_schema_says_of_itself_costs_by_its_size() -> None:
+    """Two seconds of work were 760 points."""
+    fields = "fields { type { fields { name type { name } } } }"
+    aliases = " ".join(f"a{n}: __schema {{ types {{ {fields} }} }}" for n in range(95))
+    [error] = prepare(SCHEMA, f"{{ {aliases} }}").errors
+    assert error.extensions == {"code": "QUERY_TOO_EXPENSIVE"}
+    everything = get_introspection_query(input_value_deprecation=True)
+    assert 2_000 < points_of(SCHEMA, everything, None, {}) < POINTS_MAX // 2

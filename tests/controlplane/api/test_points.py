@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.api import points
+from controlplane.api.documents import is_remembered
 from controlplane.api.limiter import POINTS_MAX
 from controlplane.api.nodes import NodeKind, global_id
+from controlplane.api.operation import CHARACTERS_PER_POINT
 from controlplane.api.points import PointBuckets
 from controlplane.clock import ManualClock
 from controlplane.settings import ControlSettings, SettingsError, read_settings
@@ -202,3 +204,27 @@ def test_the_largest_document_fits_into_the_smallest_bucket() -> None:
     too_small = smallest | {"COMPTROLLER_API_POINTS_MAX": str(POINTS_MAX - 1)}
     with pytest.raises(SettingsError):
         read_settings(ControlSettings, too_small)
+
+
+async def test_a_new_document_that_is_not_valid_is_paid_for_once(api, org) -> None:
+    token = await api.token(org.admin)
+    buckets = api.plane.api._handler.desk.buckets
+    text = f"{{ nothing_{uuid4().hex} }} # {'x' * 2_000}"
+    cost = 1 + len(text) // CHARACTERS_PER_POINT
+    for _ in range(2):
+        assert (await api.post(token, text)).status_code == 422
+        assert buckets.look(org.admin.user_id, 0).remaining == 100_000 - cost
+    buckets.take(org.admin.user_id, 100_000 - cost)
+    other = f"{{ nothing_{uuid4().hex} }}"
+    refused = await api.post(token, other)
+    assert refused.status_code == 429
+    assert refused.json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+    assert not is_remembered(api.plane.api.desk.schema, other)
+
+
+def test_looking_takes_nothing() -> None:
+    _, buckets = made()
+    buckets.take(CALLERS[0], 60)
+    assert buckets.look(CALLERS[0], 40).is_paid
+    assert not buckets.look(CALLERS[0], 41).is_paid
+    assert buckets.take(CALLERS[0], 40).remaining == 0

@@ -96,3 +96,14 @@ def test_what_is_over_is_forgotten() -> None:
         windows.figures(START_NS + second * NANOS_PER_S)
     assert len(windows._minute._buckets) <= MINUTE_S + 1
     assert len(windows._hour._buckets) <= HOUR_S // 60 + 1
+
+
+def test_what_is_counted_and_never_looked_at_stays_small() -> None:
+    windows = Windows()
+    for second in range(20_000):
+        windows.add(START_NS + second * NANOS_PER_S, 7, requests=1)
+    assert len(windows._minute._buckets) <= 2 * MINUTE_S + 1
+    assert len(windows._hour._buckets) <= 2 * HOUR_S // 60 + 1
+    figures = windows.figures(START_NS + 19_999 * NANOS_PER_S)
+    assert (figures.minute_nanos, figures.requests_per_minute) == (61 * 7, 61)
+    assert HOUR_S * 7 <= figures.hour_nanos <= (HOUR_S + 60) * 7
