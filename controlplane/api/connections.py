@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -27,6 +27,17 @@ _ORDER = b"id-desc:"
 
 T = TypeVar("T")
 R = TypeVar("R", bound=Any)
+
+# Arguments of a list.
+First = Annotated[
+    int, strawberry.argument(description=f"How many to show at most, 1 to {FIRST_MAX}.")
+]
+After = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Go on after this place, an `endCursor` or a `cursor`; null: from the start."
+    ),
+]
 
 
 @strawberry.type(description="Where a page begins and ends.")

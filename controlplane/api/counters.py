@@ -5,8 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID
 
-import strawberry
-
+from controlplane.api.fields import enumeration
 from controlplane.api.request import Info
 from controlplane.limits.settled import CountedLimit
 from controlplane.limits.state import LimitState
@@ -19,11 +18,14 @@ class CounterSource(StrEnum):
     LEDGER = "ledger"
 
 
-strawberry.enum(
+enumeration(
     CounterSource,
-    name="CounterSource",
-    description="Where figures are from. Live: the counters that decide, requests under way "
-    "included. Ledger: what is booked, a moment behind, without requests under way.",
+    "CounterSource",
+    "Where figures are from.",
+    {
+        CounterSource.LIVE: "The counters that decide, requests under way included.",
+        CounterSource.LEDGER: "What is booked, a moment behind, without requests under way.",
+    },
 )
 
 

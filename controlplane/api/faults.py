@@ -12,7 +12,7 @@ from graphql import GraphQLError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
-from controlplane.api.fields import resolved
+from controlplane.api.fields import enumeration, resolved
 from controlplane.api.nodes import Node, id_of_subject, load_node
 from controlplane.api.request import Info
 from controlplane.context import Work
@@ -42,8 +42,21 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
 
 
-strawberry.enum(
-    ErrorCode, name="ErrorCode", description="The machine's part of a failure you can mend."
+enumeration(
+    ErrorCode,
+    "ErrorCode",
+    "The machine's part of a failure you can mend.",
+    {
+        ErrorCode.NOT_FOUND: "There is no such object, or you may not see it.",
+        ErrorCode.INVALID: "A value is out of its range, or contradicts another.",
+        ErrorCode.CONFLICT: "It contradicts the state things are in: a name is taken, a key "
+        "revoked, or another change was made at the same time.",
+        ErrorCode.STALE_VERSION: "The object has changed since the version you named; "
+        "`ConflictError.current` is how it is now.",
+        ErrorCode.LIMIT_EXCEEDED: "There are as many as there may be; `LimitError.maximum` says "
+        "how many that is.",
+        ErrorCode.IDEMPOTENCY_MISMATCH: "The idempotency key was used before with another input.",
+    },
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
@@ -18,8 +18,19 @@ def resolved(description: str) -> Callable[[F], F]:
 
 
 def mutation(description: str) -> Callable[[F], F]:
-    """Make a mutation of a function."""
-    return cast("Callable[[F], F]", strawberry.mutation(description=description))
+    """Make a mutation of a function, whose one argument is `input`."""
+    make = cast("Callable[[F], F]", strawberry.mutation(description=description))
+    about_input = strawberry.argument(
+        description="What to change; what you can mend comes back in the payload's `errors`, and "
+        "then nothing was changed."
+    )
+
+    def described(function: F) -> F:
+        names = function.__annotations__
+        names["input"] = Annotated[names["input"], about_input]
+        return make(function)
+
+    return described
 
 
 def subscription(description: str) -> Callable[[F], F]:

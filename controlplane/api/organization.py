@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -13,7 +13,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from controlplane.api.connections import (
     FIRST_DEFAULT,
+    After,
     Connection,
+    First,
     checked_first,
     connect,
     connection_of,
@@ -24,7 +26,7 @@ from controlplane.api.connections import (
 from controlplane.api.fields import resolved
 from controlplane.api.nodes import Node, NodeKind, global_id
 from controlplane.api.request import Info
-from controlplane.api.scopes import ScopeInput, sees_scope
+from controlplane.api.scopes import ScopeInput, ScopeInside, sees_scope
 from controlplane.authz import Role
 from controlplane.breakers.graphql import Breaker, breaker_of, load_breaker
 from controlplane.inputs import checked_text
@@ -92,6 +94,40 @@ QUERY_LENGTH_MAX = 254
 R = TypeVar("R", bound=Any)
 T = TypeVar("T")
 
+# Arguments of what is asked of an organization.
+Slug = Annotated[
+    str,
+    strawberry.argument(
+        description="As in the field `slug`: lower-case letters, digits and inner hyphens."
+    ),
+]
+OfRole = Annotated[
+    Role | None, strawberry.argument(description="Only those who are this; null: any.")
+]
+WithText = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Text in the address or name, in upper or lower case, 1 to "
+        f"{QUERY_LENGTH_MAX} characters; null: any."
+    ),
+]
+IncludeArchived = Annotated[
+    bool, strawberry.argument(description="Whether to show those with `archivedAt`, too.")
+]
+OfKeys = Annotated[
+    KeyFilterInput | None, strawberry.argument(description="Which keys to show; null: all.")
+]
+ByOrder = Annotated[
+    KeyOrder,
+    strawberry.argument(description="Which come first; keep it from page to page with `after`."),
+]
+OfBudgets = Annotated[
+    BudgetFilterInput | None, strawberry.argument(description="Which budgets to show; null: all.")
+]
+OverPeriod = Annotated[
+    Period, strawberry.argument(description="Which of its budgets: a scope has one for each.")
+]
+
 
 @strawberry.type(description="A tenant: who spends, within what limits, and what was asked.")
 class Organization(Node):
@@ -106,14 +142,14 @@ class Organization(Node):
 
     @resolved("Its teams.")
     async def teams(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[Team]:
         """List teams."""
         query = visible_teams(info.context.caller, self.row.id)
         return await _page(info, query, models.Team.id, team_of, first, after)
 
     @resolved("A team by its slug; null when you may not see it.")
-    async def team(self, info: Info, slug: str) -> Team | None:
+    async def team(self, info: Info, slug: Slug) -> Team | None:
         """Find a team."""
         query = visible_teams(info.context.caller, self.row.id).where(models.Team.slug == slug)
         async with info.context.backend.database.read() as session:
@@ -124,10 +160,10 @@ class Organization(Node):
     async def members(
         self,
         info: Info,
-        first: int = FIRST_DEFAULT,
-        after: str | None = None,
-        role: Role | None = None,
-        query: str | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        role: OfRole = None,
+        query: WithText = None,
     ) -> Connection[Member]:
         """List members."""
         text = None if query is None else checked_text(query, "query", QUERY_LENGTH_MAX)
@@ -139,9 +175,9 @@ class Organization(Node):
     async def cost_centers(
         self,
         info: Info,
-        first: int = FIRST_DEFAULT,
-        after: str | None = None,
-        include_archived: bool = False,  # noqa: FBT001, FBT002 - an argument of the API
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        include_archived: IncludeArchived = False,  # noqa: FBT002 - an argument of the API
     ) -> Connection[CostCenter]:
         """List cost centers."""
         query = visible_cost_centers(info.context.caller, self.row.id)
@@ -153,10 +189,10 @@ class Organization(Node):
     async def keys(
         self,
         info: Info,
-        first: int = FIRST_DEFAULT,
-        after: str | None = None,
-        filter: KeyFilterInput | None = None,  # noqa: A002
-        order_by: KeyOrder = KeyOrder.CREATED_DESC,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        filter: OfKeys = None,  # noqa: A002
+        order_by: ByOrder = KeyOrder.CREATED_DESC,
     ) -> Connection[VirtualKey]:
         """List keys."""
         wanted = KeyFilter() if filter is None else filter.as_filter(self.id)
@@ -166,9 +202,9 @@ class Organization(Node):
     async def budgets(
         self,
         info: Info,
-        first: int = FIRST_DEFAULT,
-        after: str | None = None,
-        filter: BudgetFilterInput | None = None,  # noqa: A002
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        filter: OfBudgets = None,  # noqa: A002
     ) -> Connection[Budget]:
         """List budgets."""
         columns = (Limit.scope_kind, Limit.scope_id)
@@ -181,7 +217,7 @@ class Organization(Node):
         return await _page(info, query, Limit.id, budget_of, first, after)
 
     @resolved("The budget of a scope in it for a period; null when there is none you may see.")
-    async def budget(self, info: Info, scope: ScopeInput, period: Period) -> Budget | None:
+    async def budget(self, info: Info, scope: ScopeInside, period: OverPeriod) -> Budget | None:
         """Find a budget."""
         about = await self._seen(info, scope)
         if about is None:
@@ -190,7 +226,7 @@ class Organization(Node):
         return next((budget_of(row) for row in rows if row.window_period is period), None)
 
     @resolved("The breaker of a scope in it; null when you may not see it, and for keys.")
-    async def breaker(self, info: Info, scope: ScopeInput) -> Breaker | None:
+    async def breaker(self, info: Info, scope: ScopeInside) -> Breaker | None:
         """Find a breaker."""
         about = await self._seen(info, scope)
         if about is None or about.kind is ScopeKind.KEY:
@@ -198,14 +234,14 @@ class Organization(Node):
         return await load_breaker(info, self.row.id, about)
 
     @resolved("The model rule in force of a scope in it; null when there is none you may see.")
-    async def model_rule(self, info: Info, scope: ScopeInput) -> ModelRule | None:
+    async def model_rule(self, info: Info, scope: ScopeInside) -> ModelRule | None:
         """Find a model rule."""
         about = await self._seen(info, scope)
         return None if about is None else await load_model_rule(info, self.row.id, about)
 
     @resolved("Breakers with thresholds of their own.")
     async def breakers(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[Breaker]:
         """List breakers."""
         pairs, has_next = await self._pairs(info, LimitKind.BREAKER, first, after)
@@ -214,7 +250,7 @@ class Organization(Node):
 
     @resolved("Rates of keys that have any.")
     async def rate_limits(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[RateLimit]:
         """List rate limits."""
         pairs, has_next = await self._pairs(info, LimitKind.RATE, first, after)
@@ -223,7 +259,7 @@ class Organization(Node):
 
     @resolved("Model rules in force.")
     async def model_rules(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[ModelRule]:
         """List model rules."""
         query = visible_rules(info.context.caller, self.row.id)
@@ -233,8 +269,8 @@ class Organization(Node):
     async def requests(
         self,
         info: Info,
-        first: int = FIRST_DEFAULT,
-        after: str | None = None,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
         range: DuringOrEver = None,  # noqa: A002
         filter: OfRequests = None,  # noqa: A002
     ) -> Connection[RequestLog]:

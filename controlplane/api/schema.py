@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import strawberry
 from graphql import GraphQLError
@@ -13,13 +14,13 @@ from strawberry.types import ExecutionContext
 
 from controlplane.access.graphql import AccessMutation, AccessToken, page_of_tokens
 from controlplane.access.queries import own_tokens
-from controlplane.api.connections import FIRST_DEFAULT, Connection
+from controlplane.api.connections import FIRST_DEFAULT, After, Connection, First
 from controlplane.api.documents import PreparedDocument
 from controlplane.api.faults import ConflictError, InputError, LimitError
-from controlplane.api.fields import resolved
+from controlplane.api.fields import enumeration, resolved
 from controlplane.api.lookup import find_node
 from controlplane.api.nodes import Node, NodeKind, expect, parse_global_id
-from controlplane.api.organization import Organization, organization_of
+from controlplane.api.organization import Organization, Slug, organization_of
 from controlplane.api.request import Info
 from controlplane.api.scalars import SCALARS
 from controlplane.authz import Action, Reach
@@ -39,7 +40,40 @@ NODES_MAX = 100
 
 SDL_PATH = Path(__file__).with_name("schema.graphql")
 
-strawberry.enum(Action, name="Permission", description="What a caller may do, at least on its own.")
+enumeration(
+    Action,
+    "Permission",
+    "What a caller may do, at least on its own.",
+    {
+        Action.STRUCTURE_READ: "See teams, members and keys, with their limits.",
+        Action.REQUESTS_READ: "See requests on record and what they cost.",
+        Action.LIMITS_WRITE: "Set the budgets of the organization and of teams.",
+        Action.MEMBER_LIMITS_WRITE: "Set the budgets of members and keys.",
+        Action.BREAKERS_WRITE: "Set the thresholds of breakers.",
+        Action.KEYS_WRITE: "Create, change, rotate, disable and revoke keys.",
+        Action.RATES_WRITE: "Set the rates of keys.",
+        Action.MODELS_WRITE: "Set which models may be used; a team's admin can only narrow it.",
+        Action.TEAMS_WRITE: "Create and change teams.",
+        Action.MEMBERS_WRITE: "Make users members, and change their roles and teams.",
+        Action.COST_CENTERS_WRITE: "Give cost centers to members and keys; who may do so in all "
+        "of the organization also creates, changes and archives them.",
+    },
+)
+
+# Arguments of what can be asked.
+Id = Annotated[
+    strawberry.ID, strawberry.argument(description="As in the field `id` of any object.")
+]
+Ids = Annotated[
+    list[strawberry.ID],
+    strawberry.argument(description=f"As in the field `id` of any objects, at most {NODES_MAX}."),
+]
+AskedOrganization = Annotated[
+    strawberry.ID,
+    strawberry.argument(
+        description="Its global id; for one that you may not see, nothing is listed."
+    ),
+]
 
 
 @strawberry.type(description="Who asks, and what it may do.")
@@ -59,13 +93,13 @@ class Viewer:
 
     @resolved("Tokens that stand for you as you are here, newest first.")
     async def access_tokens(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[AccessToken]:
         """List the caller's tokens."""
         return await page_of_tokens(info, own_tokens(info.context.caller), first, after)
 
     @resolved("What the caller may do in an organization, at least on its own.")
-    def permissions(self, info: Info, organization_id: strawberry.ID) -> list[Action]:
+    def permissions(self, info: Info, organization_id: AskedOrganization) -> list[Action]:
         """List what the caller may do."""
         place = expect(organization_id, NodeKind.ORGANIZATION, "organization")
         caller = info.context.caller
@@ -109,19 +143,19 @@ class Query:
         )
 
     @resolved("Any object by its global id; null when you may not see it.")
-    async def node(self, info: Info, id: strawberry.ID) -> Node | None:  # noqa: A002
+    async def node(self, info: Info, id: Id) -> Node | None:  # noqa: A002
         """Find an object."""
         return await _find(info, id)
 
     @resolved("Objects by their global ids, at most 100, in order; null where you may not see one.")
-    async def nodes(self, info: Info, ids: list[strawberry.ID]) -> list[Node | None]:
+    async def nodes(self, info: Info, ids: Ids) -> list[Node | None]:
         """Find objects."""
         if len(ids) > NODES_MAX:
             raise InvalidInput(f"At most {NODES_MAX} ids.", field=("ids",))
         return await asyncio.gather(*(_find(info, each) for each in ids))
 
     @resolved("An organization by its slug; null when you may not see it.")
-    async def organization(self, info: Info, slug: str) -> Organization | None:
+    async def organization(self, info: Info, slug: Slug) -> Organization | None:
         """Find an organization."""
         async with info.context.backend.database.read() as session:
             row = await organization_by_slug(session, slug)

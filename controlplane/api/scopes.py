@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
 
-from controlplane.api.fields import resolved
+from controlplane.api.fields import enumeration, resolved
 from controlplane.api.nodes import (
     SCOPE_NODES,
     GlobalId,
@@ -23,7 +24,17 @@ from controlplane.keys.queries import target_of
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope
 
-strawberry.enum(ScopeKind, name="ScopeKind", description="Whose use is counted.")
+enumeration(
+    ScopeKind,
+    "ScopeKind",
+    "Whose use is counted.",
+    {
+        ScopeKind.ORGANIZATION: "Requests with any key of an organization.",
+        ScopeKind.TEAM: "Requests with the keys of a team.",
+        ScopeKind.MEMBER: "Requests with the keys that a member owns.",
+        ScopeKind.KEY: "Requests with one key.",
+    },
+)
 
 
 @strawberry.type(description="Whose use a limit counts.")
@@ -78,6 +89,16 @@ class ScopeInput:
                 found = expect(text, node_kind, kind.value)
                 return found.organization_id, Scope(kind, found.id)
         raise InvalidInput("Name a scope.", field=("scope",))
+
+
+# As an argument of what is asked of an organization.
+ScopeInside = Annotated[
+    ScopeInput,
+    strawberry.argument(
+        description="The organization itself, or a team, member or key in it; anything of another "
+        "organization gives null."
+    ),
+]
 
 
 def scope_of(organization_id: UUID, scope: Scope) -> SpendScope:

@@ -11,7 +11,7 @@ import strawberry
 
 from controlplane.api.counters import CounterSource, state_of
 from controlplane.api.faults import UserError, attempt
-from controlplane.api.fields import mutation, resolved
+from controlplane.api.fields import enumeration, mutation, resolved
 from controlplane.api.nodes import BREAKER_NODES, Node, global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import Money
@@ -45,16 +45,26 @@ class ThresholdSource(StrEnum):
     NONE = "none"
 
 
-strawberry.enum(
+enumeration(
     BreakerState,
-    name="BreakerState",
-    description="Closed: requests pass. Open: they are refused until spending has slowed down.",
+    "BreakerState",
+    "Whether a breaker stops requests.",
+    {
+        BreakerState.CLOSED: "Requests pass.",
+        BreakerState.OPEN: "Requests are refused until spending has slowed down.",
+    },
 )
-strawberry.enum(
+enumeration(
     ThresholdSource,
-    name="ThresholdSource",
-    description="Whose threshold holds: a scope's own, else its team's, its organization's, the "
-    "installation's default; or none at all.",
+    "ThresholdSource",
+    "Whose threshold holds: the first of these that has one.",
+    {
+        ThresholdSource.OWN: "The scope's own.",
+        ThresholdSource.TEAM: "That of the team a member is in.",
+        ThresholdSource.ORGANIZATION: "That of the organization.",
+        ThresholdSource.INSTALLATION: "The default of the installation.",
+        ThresholdSource.NONE: "There is none: the window never opens.",
+    },
 )
 
 

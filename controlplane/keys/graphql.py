@@ -20,7 +20,7 @@ from controlplane.api.connections import (
     page_in_order,
     page_of_children,
 )
-from controlplane.api.fields import resolved
+from controlplane.api.fields import enumeration, resolved
 from controlplane.api.nodes import Node, NodeKind, expect, expect_in, global_id
 from controlplane.api.request import Info
 from controlplane.breakers.graphql import Breaker, visible_breakers
@@ -56,7 +56,17 @@ class KeyStatus(StrEnum):
     EXPIRED = "expired"
 
 
-strawberry.enum(KeyStatus, name="KeyStatus", description="Whether a key works.")
+enumeration(
+    KeyStatus,
+    "KeyStatus",
+    "Whether a key works.",
+    {
+        KeyStatus.ACTIVE: "It works.",
+        KeyStatus.DISABLED: "It is refused until it is enabled again.",
+        KeyStatus.REVOKED: "It is refused for good.",
+        KeyStatus.EXPIRED: "Its `expiresAt` has passed, whether it was disabled or not.",
+    },
+)
 
 
 @strawberry.type(description="A label of a key or a request.")
@@ -256,11 +266,15 @@ class KeyOrder(StrEnum):
     EXPIRES_ASC = "expires-asc"
 
 
-strawberry.enum(
+enumeration(
     KeyOrder,
-    name="KeyOrder",
-    description="Newest first; by name without regard to case; those that end soonest first and "
-    "those that never end last. A cursor belongs to one of these.",
+    "KeyOrder",
+    "How keys are ordered. A cursor belongs to one of these.",
+    {
+        KeyOrder.CREATED_DESC: "Newest first.",
+        KeyOrder.NAME_ASC: "By name, without regard to case.",
+        KeyOrder.EXPIRES_ASC: "Those that end soonest first, those that never end last.",
+    },
 )
 
 _ORDERINGS: dict[KeyOrder, Ordering[models.VirtualKey]] = {

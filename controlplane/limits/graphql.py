@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, and_, true
 
 from controlplane.api.counters import CounterSource, state_of
 from controlplane.api.faults import UserError, attempt
-from controlplane.api.fields import mutation, resolved
+from controlplane.api.fields import enumeration, mutation, resolved
 from controlplane.api.nodes import GlobalId, Node, NodeKind, expect, global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import BigInt, Money
@@ -27,8 +27,15 @@ from controlplane.limits.subjects import Scope
 
 SHARE_PARTS = 10_000
 
-strawberry.enum(
-    Period, name="BudgetPeriod", description="A calendar period; weeks start on Monday."
+enumeration(
+    Period,
+    "BudgetPeriod",
+    "A calendar period in the budget's time zone.",
+    {
+        Period.DAY: "A day from midnight on.",
+        Period.WEEK: "A week from Monday on.",
+        Period.MONTH: "A month from its first day on.",
+    },
 )
 
 
@@ -39,8 +46,14 @@ class Enforcement(StrEnum):
     SOFT = "soft"
 
 
-strawberry.enum(
-    Enforcement, name="Enforcement", description="Hard: never passed. Soft: never refuses."
+enumeration(
+    Enforcement,
+    "Enforcement",
+    "Whether a budget refuses.",
+    {
+        Enforcement.HARD: "A request that might pass it is refused.",
+        Enforcement.SOFT: "It counts and never refuses.",
+    },
 )
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
@@ -29,7 +30,7 @@ from controlplane.limits.subjects import Scope, target_of_scope
 from controlplane.live.feed import IsWanted, Watched
 from controlplane.live.windows import Figures
 from controlplane.scope import not_found
-from controlplane.usage.graphql import RequestFilterInput, RequestLog, requests_among
+from controlplane.usage.graphql import OfRequests, RequestLog, requests_among
 
 SCOPES_MAX = 20
 # Two snapshots are at least this far apart; the proxies' figures are not fresher anyway.
@@ -38,6 +39,27 @@ INTERVAL_MS_MAX = 10_000
 INTERVAL_MS_DEFAULT = 500
 TAIL_INTERVAL_S = 0.25
 REQUESTS_PER_BATCH_MAX = 50
+
+# Arguments of feeds.
+FollowedOrganization = Annotated[
+    strawberry.ID,
+    strawberry.argument(description="The organization whose feed it is, by its global id."),
+]
+FollowedScopes = Annotated[
+    list[ScopeInput] | None,
+    strawberry.argument(
+        description=f"Whose spending to show, 1 to {SCOPES_MAX} of the organization; null: all of "
+        "it, or else your team, or yourself."
+    ),
+]
+IntervalMs = Annotated[
+    int,
+    strawberry.argument(
+        description="Least milliseconds between two snapshots; below "
+        f"{INTERVAL_MS_MIN} counts as {INTERVAL_MS_MIN}, above {INTERVAL_MS_MAX} as "
+        f"{INTERVAL_MS_MAX}."
+    ),
+]
 
 
 @strawberry.type(description="What one scope spends at this moment.")
@@ -89,9 +111,9 @@ class LiveSubscription:
     async def live_spend(
         self,
         info: Info,
-        organization_id: strawberry.ID,
-        scopes: list[ScopeInput] | None = None,
-        interval_ms: int = INTERVAL_MS_DEFAULT,
+        organization_id: FollowedOrganization,
+        scopes: FollowedScopes = None,
+        interval_ms: IntervalMs = INTERVAL_MS_DEFAULT,
     ) -> AsyncGenerator[LiveSpend, None]:
         """Follow what scopes spend; without scopes the widest the caller may see.
 
@@ -117,8 +139,8 @@ class LiveSubscription:
     async def request_log(
         self,
         info: Info,
-        organization_id: strawberry.ID,
-        filter: RequestFilterInput | None = None,  # noqa: A002
+        organization_id: FollowedOrganization,
+        filter: OfRequests = None,  # noqa: A002
     ) -> AsyncGenerator[RequestLogBatch, None]:
         """Follow requests; what comes too fast is left out and counted.
 

@@ -12,11 +12,13 @@ from controlplane.access.graphql import AccessToken, tokens_of_member
 from controlplane.access.queries import may_manage_those_of
 from controlplane.api.connections import (
     FIRST_DEFAULT,
+    After,
     Connection,
+    First,
     connection_of,
     page_of_children,
 )
-from controlplane.api.fields import resolved
+from controlplane.api.fields import enumeration, resolved
 from controlplane.api.nodes import Node, NodeKind, expect_in, global_id
 from controlplane.api.request import Info
 from controlplane.authz import Role
@@ -37,7 +39,18 @@ if TYPE_CHECKING:
 Key = Annotated["VirtualKey", strawberry.lazy("controlplane.keys.graphql")]
 Place = Annotated["Organization", strawberry.lazy("controlplane.api.organization")]
 
-strawberry.enum(Role, name="Role", description="What a member is.")
+enumeration(
+    Role,
+    "Role",
+    "What a member is.",
+    {
+        Role.ADMIN: "Sees and changes everything in the organization.",
+        Role.BILLING_VIEWER: "Sees everything in the organization and changes nothing in it.",
+        Role.TEAM_ADMIN: "Sees its team and itself; changes the team's members and keys and "
+        "their limits, not those of the team.",
+        Role.MEMBER: "Sees itself and its own keys and requests; changes its keys.",
+    },
+)
 
 
 @strawberry.type(description="A person.")
@@ -64,7 +77,7 @@ class CostCenter(Node):
 
     @resolved("Teams that have it themselves, of those you may see, newest first.")
     async def teams(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[Team]:
         """List teams."""
         place = self.row.organization_id
@@ -98,7 +111,7 @@ class Team(Node):
 
     @resolved("Its members that you may see, newest first.")
     async def members(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[Member]:
         """List members."""
         place = self.row.organization_id
@@ -116,7 +129,7 @@ class Team(Node):
 
     @resolved("Its keys that you may see, newest first.")
     async def keys(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[Key]:
         """List keys."""
         # Keys know their team and owner as well: one of the two must wait for the other.
@@ -186,7 +199,7 @@ class Member(Node):
 
     @resolved("Its keys that you may see, newest first.")
     async def keys(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[Key]:
         """List keys."""
         from controlplane.keys.graphql import keys_of_member  # noqa: PLC0415  as Team.keys
@@ -209,7 +222,7 @@ class Member(Node):
         "Access tokens that stand for it, newest first; null unless it is you or you appoint."
     )
     async def access_tokens(
-        self, info: Info, first: int = FIRST_DEFAULT, after: str | None = None
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[AccessToken] | None:
         """List access tokens."""
         caller = info.context.caller
