@@ -21,8 +21,9 @@ from controlplane.clock import instant
 from controlplane.errors import InvalidInput
 from controlplane.inputs import checked_number
 from controlplane.tenancy import models
+from controlplane.tenancy.graphql import see_member, see_team
 from controlplane.usage.filters import checked_label, within_sight
-from controlplane.usage.graphql import UsageFilter, see_key, see_member, see_team
+from controlplane.usage.graphql import UsageFilter, see_key
 from controlplane.usage.report.buckets import Bucket, calendar
 from controlplane.usage.report.queries import (
     DIMENSIONS_MAX,
