@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -120,9 +120,8 @@ class Ordering(Generic[R]):
             name, row_id, text = msgspec.json.decode(
                 urlsafe_b64decode(cursor), type=tuple[str, UUID, str | None]
             )
-            is_instant = self.is_instant and text is not None
-            value = datetime.fromisoformat(text or "") if is_instant else text
-        except (ValueError, msgspec.DecodeError):
+            value = self._value(text)
+        except (ValueError, OverflowError, msgspec.DecodeError):
             name = ""
         if name != self.name:
             raise _no_cursor()
@@ -131,6 +130,19 @@ class Ordering(Generic[R]):
             return and_(self.value.is_(None), is_later)
         is_beyond = or_(self.value > value, self.value.is_(None))
         return or_(is_beyond, and_(self.value == value, is_later))
+
+    def _value(self, text: str | None) -> str | datetime | None:
+        """Read what a place is by; raises `ValueError` and `OverflowError` for what no row has."""
+        if text is None:
+            return None
+        if not self.is_instant:
+            if "\0" in text:
+                raise ValueError("no database keeps NUL in a text")
+            return text
+        found = datetime.fromisoformat(text)
+        if found.tzinfo is None:
+            raise ValueError("an instant needs a time zone")
+        return found.astimezone(UTC)
 
 
 async def page_in_order(

@@ -56,7 +56,7 @@ _PAGED: Mapping[str, str] = MappingProxyType(
 _SHORT: Mapping[str, int] = MappingProxyType({"budgets": 3, "breakers": 3})
 _OF_CONNECTIONS = frozenset({"nodes", "edges", "pageInfo"})
 # Fields that cost the database more than a look-up.
-_WEIGHTS: Mapping[str, int] = MappingProxyType({"usage": 100, "spend": 10})
+_WEIGHTS: Mapping[str, int] = MappingProxyType({"usage": 300, "spend": 10})
 # Lists without `first`, and how many objects they are taken to have: a report may have 10,000
 # points, but an everyday one, ten teams by day over a month and a half, has 500.
 # The lists of the schema about itself: nothing of the data is read, but 95 times all fields of all

@@ -7,7 +7,7 @@ from typing import TypedDict
 from uuid import UUID
 
 from controlplane.audit.service import facts, record
-from controlplane.authz import Action, Target, may, require
+from controlplane.authz import Action, Reach, Target, may, require
 from controlplane.context import Work
 from controlplane.errors import NotPermitted
 from controlplane.inputs import checked_text
@@ -83,6 +83,10 @@ async def _new_target(work: Work, key: VirtualKey, changes: KeyChanges) -> Targe
         member_id=member_id if member_id != key.member_id else None,
     )
     target = Target(key.organization_id, team_id=team_id, member_id=member_id)
+    is_taken_out = team_id is None and key.team_id is not None
+    reach = work.caller.reach(Action.KEYS_WRITE, key.organization_id)
+    if is_taken_out and reach is not Reach.ORGANIZATION:
+        raise NotPermitted("Your role cannot take a key out of the limits of its team.")
     if not may(work.caller, Action.KEYS_WRITE, target):
         raise NotPermitted("Your role cannot give a key to where it does not reach.")
     return target

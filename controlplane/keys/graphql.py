@@ -101,12 +101,12 @@ class VirtualKey(Node):
     version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.VirtualKey]
 
-    @resolved("The member it belongs to.")
+    @resolved("The member it belongs to; null without one, or when you may not see it.")
     async def owner(self, info: Info) -> Member | None:
         """Load the owner."""
         return await load_member(info, self.row.organization_id, self.row.member_id)
 
-    @resolved("The team it belongs to.")
+    @resolved("The team it belongs to; null without one, or when you may not see it.")
     async def team(self, info: Info) -> Team | None:
         """Load the team."""
         return await load_team(info, self.row.organization_id, self.row.team_id)

@@ -64,21 +64,16 @@ async def create_key(
 
     Raises `InvalidInput`, `IdempotencyMismatch`, `NotFound`, `NotPermitted`.
     """
-    new = _with_owner(work, organization_id, new)
-    require(
-        work.caller,
-        Action.KEYS_WRITE,
-        Target(organization_id, team_id=new.team_id, member_id=new.member_id),
-        "organization",
-    )
     request = _fingerprinted(new)
+    new = _with_owner(work, organization_id, new)
+    target = Target(organization_id, team_id=new.team_id, member_id=new.member_id)
+    require(work.caller, Action.KEYS_WRITE, target, "organization")
     earlier_id = await earlier_result(work, organization_id, idempotency_key, request)
     if earlier_id is not None:
         earlier = await queries.key_by_id(work.session, organization_id, earlier_id)
         return CreatedKey(earlier, None, replayed=True)
     await organization_by_id(work.session, organization_id)
     await check_owner(work, organization_id, team_id=new.team_id, member_id=new.member_id)
-    target = Target(organization_id, team_id=new.team_id, member_id=new.member_id)
     await check_cost_center(work, target, new.cost_center_id)
     key, secret = await _insert(work, organization_id, new)
     await _set_rules(work, key, new)
@@ -183,10 +178,14 @@ async def _change_state(
 
 
 def _with_owner(work: Work, organization_id: UUID, new: NewKey) -> NewKey:
-    """Make a plain member the owner of the key it creates."""
+    """Put a key into the team of one who reaches no farther, and make a plain member its owner."""
     membership = work.caller.membership
     reach = work.caller.reach(Action.KEYS_WRITE, organization_id)
-    if reach is Reach.OWN and membership is not None and new.member_id is None:
+    if reach is Reach.ORGANIZATION or membership is None:
+        return new
+    # Outside of it the key would spend past the limits of the team.
+    new = replace(new, team_id=new.team_id or membership.team_id)
+    if reach is Reach.OWN and new.member_id is None:
         return replace(new, member_id=membership.member_id)
     return new
 

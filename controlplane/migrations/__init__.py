@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from controlplane.db import async_url
 
@@ -19,8 +20,11 @@ async def upgrade(database_url: str, revision: str = "head") -> None:
     """Bring the schema of a `sqlite:` or `postgresql:` database up to date.
 
     Does nothing when it is. Of processes that start at once one migrates and the others wait.
+    Interrupted, it has changed nothing and can be tried again.
     """
     engine = create_async_engine(async_url(database_url))
+    if engine.dialect.name == "sqlite":
+        _change_all_or_nothing(engine)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade, revision)
@@ -36,11 +40,24 @@ def configuration(connection: Connection) -> Config:
     return config
 
 
+def _change_all_or_nothing(engine: AsyncEngine) -> None:
+    """Let SQLite change tables in a transaction; its driver would begin one for rows alone."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=60000")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
 def _upgrade(connection: Connection, revision: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_lock({MIGRATION_LOCK})")
-    else:
-        connection.exec_driver_sql("PRAGMA busy_timeout=60000")
-    connection.commit()
+        connection.commit()
     command.upgrade(configuration(connection), revision)
     connection.commit()

@@ -26,6 +26,8 @@ def run() -> None:
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
         render_item=render,
+        # Of SQLite Alembic thinks otherwise, and would commit after each statement.
+        transactional_ddl=True,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -46,7 +46,9 @@ async def set_model_rule(
     require(work.caller, Action.MODELS_WRITE, target, scope.kind.value)
     models = None if allow is None else _checked_models(allow)
     known = await rule_of(work.session, organization_id, scope)
-    if known is None:
+    is_lifted = known is not None and known.allow is None
+    if known is None or (is_lifted and expected_version is None):
+        # A lifted rule is shown to nobody, and so its version is not known.
         check_version(None, expected_version, None)
     else:
         check_version(known.version, expected_version, subject_of(known))

@@ -21,7 +21,7 @@ from controlplane.api.connections import (
 from controlplane.api.fields import enumeration, resolved
 from controlplane.api.nodes import Node, NodeKind, expect_in, global_id
 from controlplane.api.request import Info
-from controlplane.authz import Role
+from controlplane.authz import Action, Role, Target, may
 from controlplane.breakers.graphql import Breaker, load_breaker
 from controlplane.limits.graphql import Budget, budgets_of
 from controlplane.limits.models import ScopeKind
@@ -137,21 +137,26 @@ class Team(Node):
 
         return await keys_of_team(info, self.row, first, after)
 
-    @resolved("Its own budgets, not those of its members and keys.")
+    @resolved("Its own budgets, if you may see them, not those of its members and keys.")
     async def budgets(self, info: Info) -> list[Budget]:
         """List budgets."""
+        if not self._is_seen_whole(info):
+            return []
         scope = Scope(ScopeKind.TEAM, self.row.id)
         return await budgets_of(info, self.row.organization_id, scope)
 
-    @resolved("Its breaker.")
-    async def breaker(self, info: Info) -> Breaker:
+    @resolved("Its breaker; null when you may not see it.")
+    async def breaker(self, info: Info) -> Breaker | None:
         """Load the breaker."""
+        if not self._is_seen_whole(info):
+            return None
         scope = Scope(ScopeKind.TEAM, self.row.id)
         return await load_breaker(info, self.row.organization_id, scope)
 
     @resolved("The models its keys may use at most; null: all that its organization may.")
     async def model_rule(self, info: Info) -> ModelRule | None:
         """Load the model rule."""
+        # Also for who may not see the rest: it says what one's own keys may use.
         scope = Scope(ScopeKind.TEAM, self.row.id)
         return await load_model_rule(info, self.row.organization_id, scope)
 
@@ -160,6 +165,11 @@ class Team(Node):
         """Add up spending."""
         row = self.row
         return await spend_of(info, row.organization_id, ScopeKind.TEAM, row.id, range)
+
+    def _is_seen_whole(self, info: Info) -> bool:
+        """Tell whether the caller sees more of it than that it is in it."""
+        target = Target(self.row.organization_id, team_id=self.row.id)
+        return may(info.context.caller, Action.STRUCTURE_READ, target)
 
 
 @strawberry.type(description="A user's place in an organization.")
@@ -280,19 +290,33 @@ def member_of(row: models.Member) -> Member:
 
 
 async def load_team(info: Info, organization_id: UUID, team_id: UUID | None) -> Team | None:
-    """Load a team by a reference to it."""
+    """Load a team by a reference to it; None when the caller may not see it."""
     if team_id is None:
         return None
     row = await info.context.loaders.teams.load((organization_id, team_id))
-    return None if row is None else team_of(row)
+    return None if row is None else see_team(info, row)
 
 
 async def load_member(info: Info, organization_id: UUID, member_id: UUID | None) -> Member | None:
-    """Load a member by a reference to it."""
+    """Load a member by a reference to it; None when the caller may not see it."""
     if member_id is None:
         return None
     row = await info.context.loaders.members.load((organization_id, member_id))
-    return None if row is None else member_of(row)
+    return None if row is None else see_member(info, row)
+
+
+def see_team(info: Info, row: models.Team) -> Team | None:
+    """Show a team, if the caller may see it; everyone sees the team that they are in."""
+    caller = info.context.caller
+    is_own = caller.membership is not None and caller.membership.team_id == row.id
+    target = Target(row.organization_id, team_id=row.id)
+    return team_of(row) if is_own or may(caller, Action.STRUCTURE_READ, target) else None
+
+
+def see_member(info: Info, row: models.Member) -> Member | None:
+    """Show a member, if the caller may see it."""
+    target = Target(row.organization_id, team_id=row.team_id, member_id=row.id)
+    return member_of(row) if may(info.context.caller, Action.STRUCTURE_READ, target) else None
 
 
 async def load_cost_center(

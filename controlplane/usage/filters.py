@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, func, literal
+from sqlalchemy import ColumnElement, SQLColumnExpression, func, literal, or_
 from sqlalchemy.types import String
 
 from controlplane.authz import Action, Caller, Reach
@@ -54,6 +54,8 @@ class RequestFilter:
     charge_nanos_max: int | None = None
     latency_ns_min: int | None = None
     request_id: UUID | None = None
+    # Those of a team or of a member, whichever: what a team's admin may see.
+    in_sight_of: tuple[UUID | None, UUID] | None = None
 
 
 ANY_REQUEST = RequestFilter()
@@ -110,8 +112,7 @@ def within_sight(
     if reach is Reach.NONE or membership is None:
         return None
     if reach is Reach.TEAM:
-        team_ids = _narrowed(wanted.team_ids, membership.team_id)
-        return replace(wanted, team_ids=team_ids) if team_ids else None
+        return replace(wanted, in_sight_of=(membership.team_id, membership.member_id))
     member_ids = _narrowed(wanted.member_ids, membership.member_id)
     return replace(wanted, member_ids=member_ids) if member_ids else None
 
@@ -173,6 +174,10 @@ def _within(wanted: RequestFilter) -> Iterator[ColumnElement[bool]]:
         yield DecisionRow.latency_ns >= wanted.latency_ns_min
     if wanted.request_id is not None:
         yield DecisionRow.id == wanted.request_id
+    if wanted.in_sight_of is not None:
+        team_id, member_id = wanted.in_sight_of
+        is_own = DecisionRow.member_id == member_id
+        yield is_own if team_id is None else or_(DecisionRow.team_id == team_id, is_own)
 
 
 def _narrowed(asked: tuple[UUID, ...], own: UUID | None) -> tuple[UUID, ...]:

@@ -16,15 +16,14 @@ from controlplane.api.fields import enumeration, resolved
 from controlplane.api.nodes import Node, NodeKind, expect_in, global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import BigInt, Money
-from controlplane.authz import Action, Target, may
+from controlplane.authz import Action, may
 from controlplane.clock import instant
 from controlplane.errors import InvalidInput
 from controlplane.keys.graphql import Tag, TagInput, VirtualKey, key_of
 from controlplane.keys.models import VirtualKey as KeyRow
 from controlplane.keys.queries import target_of
 from controlplane.ledger.models import DecisionRow
-from controlplane.tenancy import models
-from controlplane.tenancy.graphql import Member, Team, member_of, team_of
+from controlplane.tenancy.graphql import Member, Team, load_member, load_team
 from controlplane.usage.filters import RequestFilter, within_sight
 from controlplane.usage.queries import cursor, page_of_requests, requests_by_ids
 from controlplane.usage.spend.graphql import TimeRange
@@ -126,20 +125,12 @@ class RequestLog(Node):
     @resolved("The team of the key then; null without one, or when you may not see it.")
     async def team(self, info: Info) -> Team | None:
         """Load the team."""
-        if self.row.team_id is None:
-            return None
-        row = await info.context.loaders.teams.load((self.row.organization_id, self.row.team_id))
-        return None if row is None else see_team(info, row)
+        return await load_team(info, self.row.organization_id, self.row.team_id)
 
     @resolved("The owner of the key then; null without one, or when you may not see it.")
     async def member(self, info: Info) -> Member | None:
         """Load the member."""
-        if self.row.member_id is None:
-            return None
-        row = await info.context.loaders.members.load(
-            (self.row.organization_id, self.row.member_id)
-        )
-        return None if row is None else see_member(info, row)
+        return await load_member(info, self.row.organization_id, self.row.member_id)
 
 
 @strawberry.input(
@@ -398,20 +389,6 @@ def see_key(info: Info, row: KeyRow) -> VirtualKey | None:
     if not may(info.context.caller, Action.STRUCTURE_READ, target_of(row)):
         return None
     return key_of(row, info.context.backend.installation.now())
-
-
-def see_team(info: Info, row: models.Team) -> Team | None:
-    """Show a team, if the caller may see it; everyone sees the team that they are in."""
-    caller = info.context.caller
-    is_own = caller.membership is not None and caller.membership.team_id == row.id
-    target = Target(row.organization_id, team_id=row.id)
-    return team_of(row) if is_own or may(caller, Action.STRUCTURE_READ, target) else None
-
-
-def see_member(info: Info, row: models.Member) -> Member | None:
-    """Show a member, if the caller may see it."""
-    target = Target(row.organization_id, team_id=row.team_id, member_id=row.id)
-    return member_of(row) if may(info.context.caller, Action.STRUCTURE_READ, target) else None
 
 
 def _optional_id(kind: NodeKind, place: UUID, row_id: UUID | None) -> strawberry.ID | None:

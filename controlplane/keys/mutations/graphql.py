@@ -36,7 +36,8 @@ class VirtualKeyCreateInput:
         default=None, description="The member it belongs to; a plain member owns what it creates."
     )
     team_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The team it belongs to."
+        default=None,
+        description="The team it belongs to; left out: yours, unless you are an admin.",
     )
     cost_center_id: strawberry.ID | None = strawberry.field(
         default=None,
@@ -77,7 +78,7 @@ class VirtualKeyUpdateInput:
         description="Where it is booked; null: where its owner is, else its team. For admins.",
     )
     team_id: strawberry.ID | None = strawberry.field(
-        default=strawberry.UNSET, description="The team it shall belong to; null: none."
+        default=strawberry.UNSET, description="The team it shall belong to; null: none, for admins."
     )
     owner_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET, description="The member it shall belong to; null: none."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -168,3 +170,27 @@ async def test_a_list_of_many_values_is_refused(api, org) -> None:
     token = await api.token(org.admin)
     for wanted in ({"models": ["a"] * 101}, {"httpStatus": [1] * 40_000}):
         assert await refused(api, token, REQUESTS, filter=wanted) == "BAD_USER_INPUT"
+
+
+KEYS = """query($order: KeyOrder!, $after: String) { organization(slug: "acme") {
+  keys(orderBy: $order, after: $after) { nodes { id } } } }"""
+
+
+@pytest.mark.parametrize(
+    ("order", "name", "value"),
+    [
+        ("NAME_ASC", "name-asc", "a\0"),
+        ("NAME_ASC", "name-asc", "\ud800"),
+        ("NAME_ASC", "name-asc", 1),
+        ("NAME_ASC", "expires-asc", "a"),
+        ("EXPIRES_ASC", "expires-asc", "2026-03-14T09:26:53"),
+        ("EXPIRES_ASC", "expires-asc", "2026-03-14"),
+        ("EXPIRES_ASC", "expires-asc", "0001-01-01T00:00:00+14:00"),
+        ("EXPIRES_ASC", "expires-asc", "9999-12-31T23:59:59-14:00"),
+    ],
+)
+async def test_a_forged_cursor_is_refused(api, org, order, name, value) -> None:
+    raw = json.dumps([name, "019cebab-8748-7af8-ac62-c8ce27ef5a11", value])
+    cursor = urlsafe_b64encode(raw.encode()).decode()
+    token = await api.token(org.admin)
+    assert await refused(api, token, KEYS, order=order, after=cursor) == "BAD_USER_INPUT"

@@ -50,7 +50,7 @@ from controlplane.api.schema import make_schema
 SCHEMA = make_schema()._schema
 NAMES = ("a", "id", "teams", "keys", "usage", "spend", "nodes")
 PAGED = {"teams", "keys"}
-WEIGHTS = {"usage": 100, "spend": 10}
+WEIGHTS = {"usage": 300, "spend": 10}
 
 
 class Counter(Visitor):

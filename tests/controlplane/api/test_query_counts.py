@@ -99,8 +99,7 @@ async def crowd(work_as: WorkAs, org) -> None:
             work.session.add(request_row("acme", work.now, **path))
 
 
-@pytest.mark.parametrize("name", LISTS)
-async def test_a_larger_page_takes_no_more_queries(api, org, crowd, database, name) -> None:
+async def test_a_larger_page_takes_no_more_queries(api, org, crowd, database) -> None:
     token = await api.token(org.admin)
     statements: list[str] = []
 
@@ -108,14 +107,17 @@ async def test_a_larger_page_takes_no_more_queries(api, org, crowd, database, na
         statements.append(statement)
 
     event.listen(database._readers.sync_engine, "before_cursor_execute", count)
-    counts, sizes = [], []
-    for first in (10, 100):
-        statements.clear()
-        page = (await api.ask(token, document(name), first=first))["organization"][name]
-        counts.append(len(statements))
-        sizes.append(len(page["nodes"]))
-    assert sizes == [10, 100]
-    assert counts[0] == counts[1]
+    for name in LISTS:
+        counts, sizes = [], []
+        for first in (10, 100):
+            statements.clear()
+            page = (await api.ask(token, document(name), first=first))["organization"][name]
+            counts.append(len(statements))
+            sizes.append(len(page["nodes"]))
+            # One list after the other is more than a caller may ask for at once.
+            api.plane.installation.clock.advance_ns(60 * 10**9)
+        assert sizes == [10, 100], name
+        assert counts[0] == counts[1], name
 
 
 def document(name: str) -> str:

@@ -51,7 +51,7 @@ def test_the_points_of_a_report_are_weighed() -> None:
     point = "points { start cost requests }"
     report = f"usage {{ series {{ totals {{ cost }} {point} }} }}"
     assert measure(parse("{ " + point + " }")).points == 1 + 50 * 3
-    assert measure(parse("{ " + report + " }")).points == 100 + 1 + 10 * (2 + 151)
+    assert measure(parse("{ " + report + " }")).points == 300 + 1 + 10 * (2 + 151)
     many = " ".join(f"a{number}: {report}" for number in range(14))
     assert refusal(measure(parse("{ " + many + " }"))) is not None
 

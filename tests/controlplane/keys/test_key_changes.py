@@ -68,6 +68,8 @@ async def test_nobody_gives_a_key_to_where_it_does_not_reach(
         (org.member, {"team_id": org.other_team}, NotFound),
         (org.team_admin, {"team_id": org.other_team}, NotFound),
         (org.team_admin, {"team_id": None, "member_id": None}, NotPermitted),
+        (org.team_admin, {"team_id": None, "member_id": member_id(org.team_admin)}, NotPermitted),
+        (org.member, {"team_id": None}, NotPermitted),
         (org.billing_viewer, {"name": "x"}, NotPermitted),
         (org.other_member, {"name": "x"}, NotFound),
         (foreign.admin, {"name": "x"}, NotFound),

@@ -23,6 +23,7 @@ from controlplane.keys.secret import SecretKind, digest, kind_of
 from controlplane.keys.service import NewKey, create_key, revoke_key, set_key_enabled
 from controlplane.limits.models import Limit
 from controlplane.policies.models import ModelRule
+from tests.controlplane.conftest import member_id
 
 TABLES = (VirtualKey, KeySecret, IdempotencyKey, AdminEvent, Limit, ModelRule)
 
@@ -169,7 +170,7 @@ async def test_nobody_creates_keys_for_whom_it_may_not(work_as, org, foreign, da
         (org.admin, NewKey("k", team_id=foreign.team), NotFound),
         (org.admin, NewKey("k", member_id=foreign.member.membership.member_id), NotFound),
         (org.team_admin, NewKey("k", team_id=org.other_team), NotFound),
-        (org.team_admin, NewKey("k"), NotFound),
+        (org.team_admin, NewKey("k", member_id=member_id(org.other_member)), NotFound),
         (org.member, NewKey("k", team_id=org.other_team), NotFound),
         (org.member, NewKey("k", member_id=org.other_member.membership.member_id), NotFound),
     ]
@@ -179,3 +180,13 @@ async def test_nobody_creates_keys_for_whom_it_may_not(work_as, org, foreign, da
             async with work_as(caller) as work:
                 await create_key(work, org.id, new, idempotency_key="1")
     assert await counts(database) == before
+
+
+async def test_who_reaches_no_farther_makes_keys_inside_its_team(work_as, org) -> None:
+    for caller, team_id in [(org.member, org.team), (org.team_admin, org.team), (org.admin, None)]:
+        new = NewKey("mine", member_id=member_id(caller))
+        async with work_as(caller) as work:
+            made = await create_key(work, org.id, new, idempotency_key="inside")
+        async with work_as(caller) as work:
+            again = await create_key(work, org.id, new, idempotency_key="inside")
+        assert (made.key.team_id, again.key.id, again.replayed) == (team_id, made.key.id, True)

@@ -307,3 +307,19 @@ async def test_forged_cursors_are_refused_or_lead_nowhere_else(
 )
 async def test_a_range_that_cannot_be_is_refused(api, org, range_) -> None:
     assert await code_of(api, org.admin, PAGE % "id", range=range_) == "BAD_USER_INPUT"
+
+
+async def test_a_lead_sees_its_own_requests_in_another_team(api, org, by, database) -> None:
+    """As `node` shows them: a list that left them out would contradict it."""
+    lead = org.team_admin.membership.member_id
+    own = by("other_member", member_id=lead)
+    strange, of_team = by("other_member"), by("member")
+    await store(database, own, strange, of_team)
+    text = """{ organization(slug: "acme") { requests { nodes { id } }
+      spend(range: {from: "2026-01-01T00:00:00Z", to: "2027-01-01T00:00:00Z"}) { requests }
+      usage(range: {from: "2026-01-01T00:00:00Z", to: "2027-01-01T00:00:00Z"}, bucket: MONTH) {
+        totals { requests } } } }"""
+    found = (await api.ask(await api.token(org.team_admin), text))["organization"]
+    shown = {each["id"] for each in found["requests"]["nodes"]}
+    assert shown == {global_id(NodeKind.REQUEST, org.id, each.id) for each in (own, of_team)}
+    assert (found["spend"]["requests"], found["usage"]["totals"]["requests"]) == ("2", "2")
