@@ -158,6 +158,10 @@ class LiveSubscription:
                 ids, missed = tail.take()
                 if not ids:
                     continue
+                if filter is None:
+                    # All of them are wanted: those that will not be shown need not be read.
+                    missed += max(0, len(ids) - REQUESTS_PER_BATCH_MAX)
+                    ids = ids[-REQUESTS_PER_BATCH_MAX:]
                 info.context.renew()
                 found = await requests_among(info, place, ids, filter)
                 kept = found[-REQUESTS_PER_BATCH_MAX:]
