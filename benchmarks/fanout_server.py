@@ -29,8 +29,10 @@ from controlplane.api.fields import subscription
 from controlplane.api.request import Info
 from controlplane.api.scalars import SCALARS, BigInt, Money
 from controlplane.api.schema import Schema
+from controlplane.api.scopes import scope_of
 from controlplane.api.socket import SocketHandler
-from controlplane.limits.graphql import breaker_of, budget_of, scope_of
+from controlplane.breakers.graphql import breaker_of
+from controlplane.limits.graphql import budget_of
 from controlplane.limits.models import Limit, LimitKind, Mode, Period, ScopeKind
 from controlplane.limits.queries import LimitPair
 from controlplane.limits.subjects import Scope

@@ -104,7 +104,10 @@ async def _watch(server: Server, organization: str) -> Seen:
 
     def take(name: str, data: dict[str, Any], came_ns: int) -> None:
         if name == "log":
-            ids = [UUID(each["requestId"]) for each in data["requestLog"]["requests"]]
+            ids = [
+                UUID(each["requestId"].removeprefix("req_"))
+                for each in data["requestLog"]["requests"]
+            ]
             seen[name].append((came_ns, ids))
         else:
             hour = Decimal(data["liveSpend"]["scopes"][0]["lastHour"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,14 @@ def _sources() -> Iterator[Path]:
 
 def _tree(path: Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text())
+
+
+def test_the_benchmarks_can_be_loaded() -> None:
+    """Nothing else of this run looks at them, and what they measure moves."""
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import benchmarks.__main__"], cwd=ROOT, check=False
+    )
+    assert loaded.returncode == 0
 
 
 def test_no_function_is_too_long() -> None:

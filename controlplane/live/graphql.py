@@ -37,8 +37,9 @@ SCOPES_MAX = 20
 INTERVAL_MS_MIN = 250
 INTERVAL_MS_MAX = 10_000
 INTERVAL_MS_DEFAULT = 500
-TAIL_INTERVAL_S = 0.25
-REQUESTS_PER_BATCH_MAX = 50
+TAIL_INTERVAL_S = 0.5
+# People read no more, and a batch is made in a step in which the proxy beside it waits.
+REQUESTS_PER_BATCH_MAX = 20
 
 # Arguments of feeds.
 FollowedOrganization = Annotated[
@@ -97,7 +98,7 @@ class RequestLogBatch:
     seq: BigInt = strawberry.field(
         description="Counts the batches of this feed from 1; a gap means that you read too slowly."
     )
-    requests: list[RequestLog] = strawberry.field(description="The oldest first, at most 50.")
+    requests: list[RequestLog] = strawberry.field(description="The oldest first, at most 20.")
     dropped: int = strawberry.field(
         description="How many were left out of this batch because there were too many."
     )

@@ -287,7 +287,10 @@ def test_of_many_at_once_the_newest_are_shown_and_the_others_counted(
         log = Log(client)
         ids = stack.run(lambda: write_many(stack, seen, 600))
         log.read(600)
-        assert (len(log.requests) + log.dropped, len(log.requests)) == (600, 50 * log.batches)
+        assert (len(log.requests) + log.dropped, len(log.requests)) == (
+            600,
+            live.REQUESTS_PER_BATCH_MAX * log.batches,
+        )
         assert log.requests[-1]["requestId"] == ids[-1]
         stranger.send({"type": "ping"})
         assert stranger.next() == {"type": "pong"}
