@@ -45,8 +45,6 @@ _QUERY_OR_CHANGE = (OperationType.QUERY, OperationType.MUTATION)
 _ANY = tuple(OperationType)
 _NO_STREAM = f"Subscribe over a WebSocket, or accept {EVENT_STREAM}."
 _ONLY_QUERIES = "GET answers queries only; use POST."
-_LOG = structlog.get_logger("controlplane.api")
-
 # Longer lines are refused by the server before they get here.
 _PARAMETERS_MAX = 10
 
