@@ -523,12 +523,12 @@ class Engine:
         Raises EngineError: invalid_argument, organization_not_loaded, overflow.
         """
 
-    def go_on(self, wall_ns: int, mono_ns: int) -> list[int]:
-        """Let time pass wherever somebody waits: breakers close, waits end, periods begin.
+    def go_on(self, organization: int, wall_ns: int, mono_ns: int) -> bool:
+        """Let time pass: breakers close, waits end, periods begin; effects tell of it.
 
-        Returns the organizations that have effects.
+        Returns whether anybody still waits, or a breaker is still open.
 
-        Raises EngineError: overflow, invalid_argument.
+        Raises EngineError: organization_not_loaded, overflow, invalid_argument.
         """
 
     def has_effects(self, organization: int) -> bool:

@@ -225,8 +225,8 @@ impl PyEngine {
         Ok(self.0.leave(organization, id, now(wall_ns, mono_ns))?)
     }
 
-    fn go_on(&self, wall_ns: u64, mono_ns: u64) -> Result<Vec<u32>> {
-        Ok(self.0.go_on(now(wall_ns, mono_ns))?)
+    fn go_on(&self, organization: u32, wall_ns: u64, mono_ns: u64) -> Result<bool> {
+        Ok(self.0.go_on(organization, now(wall_ns, mono_ns))?)
     }
 
     fn has_effects(&self, organization: u32) -> Result<bool> {

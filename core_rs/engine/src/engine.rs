@@ -408,31 +408,15 @@ impl Engine {
         })
     }
 
-    /// Go on to an instant wherever somebody waits; return the organizations with effects.
+    /// Let time pass: breakers close, waits end, periods begin. Tell whether anybody still waits.
     ///
     /// # Errors
-    /// `Overflow`, and `InvalidArgument` if the instant is outside the calendar.
-    pub fn go_on(&self, now: Now) -> Result<Vec<u32>> {
-        let slots = self
-            .slots
-            .read()
-            .map_err(|_| Error::Poisoned)?
-            .slots
-            .clone();
-        let mut found = Vec::new();
-        for (number, slot) in slots.iter().enumerate() {
-            let mut guard = lock(slot)?;
-            let Some(organization) = guard.as_mut() else {
-                continue;
-            };
-            if organization.has_waiters() {
-                self.with_shared(|shared| organization.go_on(shared, now))?;
-            }
-            if organization.has_effects() {
-                found.push(u32::try_from(number).map_err(|_| Error::UnknownOrganization)?);
-            }
-        }
-        Ok(found)
+    /// As [`Organization::go_on`], and `UnknownOrganization`, `OrganizationNotLoaded`.
+    pub fn go_on(&self, organization: u32, now: Now) -> Result<bool> {
+        self.with_both(organization, |organization, shared| {
+            organization.go_on(shared, now)?;
+            Ok(organization.has_waiters())
+        })
     }
 
     /// Take what has happened to others than the requests that were acted on, in order.
