@@ -19,7 +19,7 @@ from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_of
 from controlplane.limits.settled import CountedLimit, settled_states
 from controlplane.limits.state import LimitState
 from controlplane.limits.subjects import Scope
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule as ModelRule
 from controlplane.policies.queries import rules_of
 from controlplane.scope import TenantRow, owned
 from controlplane.tenancy.models import Organization, User

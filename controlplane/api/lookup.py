@@ -21,7 +21,7 @@ from controlplane.limits.graphql import budget_of, rate_limit_of
 from controlplane.limits.models import LimitKind, ScopeKind
 from controlplane.limits.subjects import Scope
 from controlplane.policies.graphql import model_rule_of
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule as ModelRule
 from controlplane.scope import owned
 from controlplane.tenancy.graphql import cost_center_of, member_of, team_of
 from controlplane.usage.filters import RequestFilter

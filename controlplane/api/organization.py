@@ -49,7 +49,7 @@ from controlplane.limits.queries import (
 )
 from controlplane.limits.subjects import Scope
 from controlplane.policies.graphql import ModelRule, load_model_rule, model_rule_of
-from controlplane.policies.models import ModelRule as RuleRow
+from controlplane.policies.models import Rule as RuleRow
 from controlplane.policies.queries import visible_rules
 from controlplane.scope import not_found
 from controlplane.tenancy import models

@@ -25,7 +25,7 @@ from controlplane.limits.queries import LimitPair
 from controlplane.limits.state import LimitState, LimitStates
 from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule as ModelRule
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
 from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
 from controlplane.usage.totals import Totals

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from controlplane.authz import Caller
 from controlplane.limits.queries import visible_scopes
 from controlplane.limits.subjects import Scope
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule as ModelRule
 from controlplane.scope import owned
 
 

@@ -12,7 +12,7 @@ from controlplane.errors import InvalidInput, NotPermitted
 from controlplane.inputs import checked_text
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope, target_of_scope
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule as ModelRule
 from controlplane.policies.queries import rule_of
 from controlplane.scope import subject_of
 from controlplane.tenancy.service import policy_changed

@@ -20,7 +20,7 @@ from controlplane.keys.models import KeySecret, KeyState, VirtualKey
 from controlplane.limits.models import Limit, LimitKind, Mode, Resource
 from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effective_breakers
 from controlplane.limits.queries import live_limits
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule as ModelRule
 from controlplane.scope import owned
 from controlplane.settings import ControlSettings
 from controlplane.tenancy.models import Member, Team
