@@ -50,9 +50,11 @@ async def test_the_snapshot_has_exactly_the_agreed_shape(work_as, org, database,
         "state": "active",
         "currency": "USD",
     }
-    assert found["models"] == [
-        {"scope": {"kind": "key", "id": str(key.id)}, "allow": ["gpt-4o-mini"]}
-    ]
+    [rule] = found["rules"]
+    assert (rule["scope"], rule["models"]) == (
+        {"kind": "key", "id": str(key.id)},
+        ["gpt-4o-mini"],
+    )
     limits = {each["id"]: each for each in found["limits"]}
     assert limits[str(budget.id)] == {
         "id": str(budget.id),
