@@ -99,6 +99,7 @@ class Course:
             tags=msgspec.json.encode(dict(labels.tags)) if labels.tags else b"{}",
             policy_version=bearer.policy_version,
             requested_model=chat.model if chat else None,
+            model=deployment.model if deployment and admission else None,
             served_model=deployment.upstream_model if deployment and admission else None,
             provider=deployment.provider if deployment else None,
             currency=self.currency,
