@@ -463,7 +463,6 @@ class Engine:
         provider: str,
         endpoint: str,
         request_class: str,
-        tokens: int,
         tier: str | None = None,
         feature: str | None = None,
     ) -> tuple[str, str] | None:
@@ -477,16 +476,16 @@ class Engine:
     def ruling_json(self, key: int) -> bytes:
         """Tell as JSON what static policy holds for the requests of a key.
 
-        `{"retry_storm_max", "output_tokens_default", "hold_wait_s", "on_cut", "refusal_detail",
+        `{"tokens_per_request_max", "retry_storm_max", "output_tokens_default", "hold_wait_s", "on_cut", "refusal_detail",
         "fixed", "required"}`.
 
         Raises EngineError: unknown_key, organization_not_loaded.
         """
 
-    def has_rate(self, key: int, wall_ns: int) -> bool:
-        """Tell whether the key's organization has an exchange rate, so that it can be charged.
+    def charge(self, key: int, cost_nanos: int, wall_ns: int) -> int:
+        """Return what the key's organization is charged for what a provider bills.
 
-        Raises EngineError: unknown_key, organization_not_loaded.
+        Raises EngineError: no_exchange_rate, overflow, unknown_key, organization_not_loaded.
         """
 
     def admit(

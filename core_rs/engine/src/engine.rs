@@ -280,12 +280,14 @@ impl Engine {
         self.with_key(key, |organization, _, path| Ok(organization.ruling(&path)))
     }
 
-    /// Tell whether the organization of a key has an exchange rate at an instant.
+    /// Return what a key's organization is charged at an instant for what a provider bills.
     ///
     /// # Errors
-    /// `UnknownKey`, `OrganizationNotLoaded`.
-    pub fn has_rate(&self, key: u32, wall_ns: u64) -> Result<bool> {
-        self.with_key(key, |organization, _, _| Ok(organization.has_rate(wall_ns)))
+    /// `NoExchangeRate`, `Overflow`, `UnknownKey`, `OrganizationNotLoaded`.
+    pub fn charge(&self, key: u32, cost_nanos: i64, wall_ns: u64) -> Result<i64> {
+        self.with_key(key, |organization, _, _| {
+            organization.charge(cost_nanos, wall_ns)
+        })
     }
 
     /// Reserve on every limit of a key's path, or refuse, or have it wait, and leave no trace.
