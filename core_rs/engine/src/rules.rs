@@ -203,12 +203,6 @@ impl Rule {
         if has(&self.endpoints_blocked, asked.endpoint) {
             return Some("endpoint_blocked");
         }
-        if self
-            .tokens_per_request_max
-            .is_some_and(|max| asked.tokens > max)
-        {
-            return Some("tokens_per_request_exceeded");
-        }
         None
     }
 }
