@@ -647,6 +647,12 @@ class Engine:
         Raises EngineError: unknown_organization.
         """
 
+    def organization_id(self, organization: int) -> str:
+        """Return the id of the organization that has this number.
+
+        Raises EngineError: unknown_organization.
+        """
+
     def open_reservations(self, organization_id: str) -> int:
         """Count the open reservations of an organization.
 
