@@ -1,6 +1,6 @@
 """`make bench`: measure this machine and print each figure beside its floor and its target.
 
-    python -m benchmarks [S1 S5 S7 S11a S11b S11c S15 dashboards]      only the named ones
+    python -m benchmarks [S1 S5 S7 S11a S11b S11c S14 S15 dashboards]      only the named ones
 
 Times are CPU microseconds, user and system, of the server's processes; each ratio is the median of
 rounds in which both were measured in turn. Server on one core, load and provider on the other.
@@ -24,6 +24,7 @@ from benchmarks import (
     governance,
     small_queries,
     streaming,
+    truth,
 )
 from benchmarks.installation import provider
 from benchmarks.table import Row, print_rows
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, tuple[str, Measure]] = {
     "S11a": ("S11: small queries a second; floor: Strawberry's controller", small_queries.measure),
     "S11b": ("S11: snapshots to 100 listeners; floor: Strawberry's handler", fanout.measure),
     "S11c": ("S11: a page of 50; floor: a query of one row", decision_pages.measure),
+    "S14": ("S14: truth in both directions; floor: settled alone", truth.measure),
     "S15": ("S15: from settlement to subscribers", freshness.measure),
     "dashboards": ("The proxy beside dashboards; floor: without", beside_dashboards.measure),
 }
