@@ -17,8 +17,8 @@ open end. Of each run:
   how long their answers would have been; the cheapest are counted first.
 
 Each is a mean over seeds, but for overspend: that is the worst. Runs of 50 tokens a second run
-beside the others, which follow each other. Two shared cores carry about 15,000 chunks a second,
-fifty streams of 500 tokens a second want 25,000: so those come at what the machine allows.
+beside the others, which follow each other. Fifty streams of 500 tokens a second are as many chunks
+as two shared cores can generate, relay and read, so those come at what the machine allows.
 `COMPTROLLER_BENCH_FULL=1` takes more seeds, and 2,000 requests at 50 tokens a second.
 """
 
