@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import uvloop
 
@@ -64,10 +65,11 @@ def invoice(port: int) -> Invoice:
     )
 
 
-def _asked(port: int, question: str) -> dict:
+def _asked(port: int, question: str) -> dict[str, Any]:
     address = f"http://127.0.0.1:{port}/_simulator/{question}"
     with urllib.request.urlopen(address, timeout=ANSWER_TIMEOUT_S) as answer:
-        return json.load(answer)
+        found: dict[str, Any] = json.load(answer)
+    return found
 
 
 def _nanos(text: str) -> int:

@@ -6,11 +6,13 @@ import asyncio
 import json
 import sqlite3
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from comptroller.settings import Settings
@@ -34,6 +36,13 @@ RECORDED_TIMEOUT_S = 60
 _SET_BUDGET = """
     mutation($scope: ScopeInput!, $limit: Money!) {
       budgetUpsert(input: {scope: $scope, period: MONTH, limit: $limit}) {
+        errors { message }
+      }
+    }
+"""
+_SET_WAIT = """
+    mutation($scope: ScopeInput!, $wait: Int!) {
+      ruleSet(input: {scope: $scope, holdWaitS: $wait}) {
         errors { message }
       }
     }
@@ -92,22 +101,40 @@ async def _tenant(work: Work, slug: str) -> Tenant:
 
 def set_budget(port: int, tenant: Tenant, cap_nanos: int) -> None:
     """Give an organization its one money budget through the API, in force when this returns."""
-    organization = tenant.organization_id
-    scope = {"organizationId": global_id(NodeKind.ORGANIZATION, organization, organization)}
-    variables = {"scope": scope, "limit": format_money(cap_nanos)}
+    variables = {"scope": _scope(tenant), "limit": format_money(cap_nanos)}
     answer = _asked(port, tenant.token, {"query": _SET_BUDGET, "variables": variables})
     if "errors" in answer or answer["data"]["budgetUpsert"]["errors"]:
         raise RuntimeError(f"the budget was not set: {answer}")
 
 
-def _asked(port: int, token: str, operation: dict) -> dict:
+def set_wait(port: int, tenant: Tenant, wait_s: int) -> bool:
+    """Say how long requests of an organization wait for others; False: the API has no rules."""
+    variables = {"scope": _scope(tenant), "wait": wait_s}
+    answer = _asked(port, tenant.token, {"query": _SET_WAIT, "variables": variables})
+    if any("Cannot query field" in each["message"] for each in answer.get("errors", ())):
+        return False
+    if "errors" in answer or answer["data"]["ruleSet"]["errors"]:
+        raise RuntimeError(f"the wait was not set: {answer}")
+    return True
+
+
+def _scope(tenant: Tenant) -> dict[str, str]:
+    organization = tenant.organization_id
+    return {"organizationId": global_id(NodeKind.ORGANIZATION, organization, organization)}
+
+
+def _asked(port: int, token: str, operation: dict[str, Any]) -> dict[str, Any]:
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}{GRAPHQL_PATH}",
         json.dumps(operation).encode(),
         {"authorization": f"Bearer {token}", "content-type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        found = json.load(error)
+    return found
 
 
 def until_recorded(file: Path, requests: int) -> None:
@@ -139,6 +166,6 @@ def first_refusal_at_ns(file: Path, tenant: Tenant) -> int | None:
     return found
 
 
-def _rows(file: Path, query: str, *values: object) -> list[tuple]:
+def _rows(file: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=60)) as database:
         return database.execute(query, values).fetchall()

@@ -23,6 +23,8 @@ NOTICED_MS = 100
 ABORT_TAIL_TOKENS_MIN = 10
 # As many as the estimator needs and a few more than the quantile's window is likely to be.
 WARM_REQUESTS = 100
+# The provider's directive for tokens that are billed and not shown.
+HIDDEN = "reasoning"
 # Seeds of different runs must not meet, nor those of a history and its run.
 SEEDS_APART = 1_000_000
 
@@ -32,7 +34,7 @@ class Workload:
     """One row group of the table: requests of one kind against one cap, over some seeds.
 
     `length` and `pace` (tokens a second) are directives to the provider, `cap_requests` the cap in
-    requests of mean cost. `hidden` is a further directive: tokens that are billed and not shown.
+    requests of mean cost; `hidden_tokens` are billed with each answer and shown to nobody.
     `share_min` and `cut_max` are targets in percent, `cuts_max` in streams of one run.
     """
 
@@ -44,7 +46,7 @@ class Workload:
     max_tokens: int | None = None
     json_every: int = 0
     is_warm: bool = True
-    hidden: str = ""
+    hidden_tokens: int = 0
     share_min: float | None = None
     cut_max: float | None = None
     cuts_max: int | None = None
@@ -52,12 +54,12 @@ class Workload:
     @property
     def model(self) -> str:
         """Name of the deployment that serves this workload."""
-        return f"{'reasoning' if self.hidden else 'visible'}-{self.pace}"
+        return f"{'reasoning' if self.hidden_tokens else 'visible'}-{self.pace}"
 
     @property
     def prompt(self) -> str:
         """The user message, with the directives in it."""
-        hidden = f" {self.hidden}" if self.hidden else ""
+        hidden = f" {HIDDEN}={self.hidden_tokens}" if self.hidden_tokens else ""
         return f"Write. [[sim output={self.length} pace={self.pace}{hidden}]]"
 
     @property
@@ -72,7 +74,7 @@ class Workload:
     @property
     def cap_nanos(self) -> int:
         """The cap: so many requests of mean length, at the provider's price."""
-        return self.cap_requests * self.cost_nanos(self._mean_tokens())
+        return self.cap_requests * self.cost_nanos(self._mean_tokens() + self.hidden_tokens)
 
     def cost_nanos(self, output_tokens: int) -> int:
         """Price one answer with its prompt."""
@@ -80,12 +82,13 @@ class Workload:
         return SOLD.cost_nanos(input_tokens, output_tokens)
 
     def drawn_tokens(self, seed: int) -> int:
-        """Tell how long the provider's answer to a request with this seed is, or would have been.
+        """Tell how many tokens of an answer are billed to a request with this seed, or would be.
 
         As `simulator.generation` draws it: the settings' seed is 0, the choice the first.
         """
         drawn = parse_length(self.length).draw(Random(f"0/seed/{seed}/0"))
-        return min(drawn, self.max_tokens or SOLD.output_tokens_max, SOLD.output_tokens_max)
+        drawn = min(drawn, self.max_tokens or SOLD.output_tokens_max, SOLD.output_tokens_max)
+        return drawn + self.hidden_tokens
 
     def run(self, name: str, number: int, secret: str) -> Run:
         """Make the measured run of one organization, the `number`th of the benchmark."""
@@ -148,7 +151,7 @@ OTHERS = [
     Workload("short: 30 tokens", "30", FAST, 200, _SEEDS),
     Workload("long: 2,000 tokens", "2000", FAST, 100, _SEEDS // 2),
     Workload("heavy tail, max_tokens 4,096", TYPICAL, FAST, 200, _SEEDS, max_tokens=4_096),
-    Workload("reasoning: hidden tokens", TYPICAL, FAST, 100, _SEEDS, hidden="reasoning=500"),
+    Workload("reasoning: hidden tokens", TYPICAL, FAST, 100, _SEEDS, hidden_tokens=500),
     Workload("mixed: every second one JSON", TYPICAL, FAST, 200, _SEEDS, json_every=2),
     Workload("cold, cap 20", TYPICAL, FAST, 20, _SEEDS, is_warm=False),
     Workload("cold, cap 60", TYPICAL, FAST, 60, _SEEDS, is_warm=False),
@@ -158,7 +161,9 @@ WORKLOADS = [*NAMED, *OTHERS]
 
 def upstreams(provider_port: int) -> dict[str, object]:
     """Serve one deployment for each pace and visibility, each with connections of its own."""
-    models = {(workload.model, workload.pace, bool(workload.hidden)) for workload in WORKLOADS}
+    models = {
+        (workload.model, workload.pace, bool(workload.hidden_tokens)) for workload in WORKLOADS
+    }
     listed = [
         _upstream(provider_port, model, pace, is_hidden=is_hidden)
         for model, pace, is_hidden in sorted(models)
