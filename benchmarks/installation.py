@@ -46,6 +46,8 @@ TARGETS = {
     "unrecorded": "benchmarks.unrecorded:create_app",
     "product": APPLICATION,
     "stock": "benchmarks.stock:create_app",
+    "crowded-small": "benchmarks.crowded:create_small",
+    "crowded-large": "benchmarks.crowded:create_large",
     "fanout": "benchmarks.fanout_server:create_app",
 }
 # What most benchmarks compare.

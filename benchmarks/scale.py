@@ -2,30 +2,27 @@
 
     python -m benchmarks.scale        measures in this process and prints what it found as JSON
 
-Half of the keys and limits are one organization's, the others those of a hundred; every key is
-under twelve limits: four of its member, four of its team, four of its organization. A round
-authenticates, admits and settles with keys drawn at random; small and large take turns. Of the
-large one a hundred keys are drawn, which shows what its tables cost, and all of them, which
-shows what it costs that a million keys and their counters fit into no cache. Memory is what the
-process grows by.
+A round authenticates, admits and settles with keys drawn at random; small and large take turns. Of
+the large one a hundred keys are drawn, which shows what its tables cost, and all of them, which
+shows what it costs that a million keys and their counters fit into no cache. That is a constant
+of a few microseconds: `crowded` shows it beside all else that a request costs, over HTTP. Memory
+is what the process grows by.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from uuid import UUID
 
-from benchmarks.admission import limit_form
+from benchmarks import crowded
+from benchmarks.crowds import LARGE, SMALL, digest_of, drawn_keys, load_keys, load_limits
 from benchmarks.table import Row, ratio_of
 from core_rs import Engine
 
@@ -34,43 +31,7 @@ ROUNDS = 7
 CALLS = 20_000
 # So many requests of an organization run at a time.
 OPEN = 50
-# As the control plane sends them: small, so that what is read does not count as what is kept.
-KEYS_AT_ONCE = 5_000
 KEYS_HOT = 100
-LIMITS_A_SCOPE = 4
-_SHAPES = (
-    ("budget", "spend", "hard"),
-    ("budget", "spend", "hard"),
-    ("breaker", "spend", "metered"),
-    ("rate", "requests", "hard"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """One organization: its own limits, its teams' and its members'; keys take turns."""
-
-    number: int
-    teams: int
-    members: int
-    keys: int
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        return _uuid(self.number, 0)
-
-    @property
-    def limits(self) -> int:
-        """Limits of all its scopes."""
-        return LIMITS_A_SCOPE * (1 + self.teams + self.members)
-
-
-SMALL = (Size(0, teams=1, members=1, keys=100),)
-LARGE = (
-    Size(1, teams=2_499, members=10_000, keys=500_000),
-    *(Size(number, teams=24, members=100, keys=5_000) for number in range(2, 102)),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +49,8 @@ class Found:
     edit_s: float
 
 
-def measure(_folder: Path, _provider_port: int) -> list[Row]:
-    """Measure in a process that has done nothing else."""
+def measure(folder: Path, provider_port: int) -> list[Row]:
+    """Measure in a process that has done nothing else, then over HTTP."""
     command = [sys.executable, "-m", "benchmarks.scale"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = Found(**json.loads(output))
@@ -105,6 +66,7 @@ def measure(_folder: Path, _provider_port: int) -> list[Row]:
             beside=f"the organization of 50,000: {found.longest_load_s:.2f} s, "
             f"again after an edit {found.edit_s:.2f} s",
         ),
+        *crowded.measure(folder, provider_port),
     ]
 
 
@@ -122,14 +84,14 @@ def _time_row(name: str, ours_us: Sequence[float], found: Found, target: str) ->
 def find() -> Found:
     """Load both sizes and measure them in turn."""
     small, large = Engine(), Engine()
-    _load_limits(small, SMALL)
-    _load_keys(small, SMALL)
+    load_limits(small, SMALL, WALL_NS)
+    load_keys(small, SMALL)
     base = _resident_bytes()
-    limits_s, longest_load_s = _load_limits(large, LARGE)
+    limits_s, longest_load_s = load_limits(large, LARGE, WALL_NS)
     with_limits = _resident_bytes()
-    keys_s = _load_keys(large, LARGE)
+    keys_s = load_keys(large, LARGE)
     with_keys = _resident_bytes()
-    edit_s = _load_limits(large, LARGE[:1])[0]
+    edit_s = load_limits(large, LARGE[:1], WALL_NS)[0]
     times = _times(small, large)
     return Found(
         *times,
@@ -142,73 +104,14 @@ def find() -> Found:
     )
 
 
-def _load_limits(engine: Engine, sizes: Sequence[Size]) -> tuple[float, float]:
-    """Load the policy of each organization; gives the seconds of all and of the longest."""
-    spent = []
-    for size in sizes:
-        snapshot = _snapshot(size)
-        begun = time.perf_counter()
-        engine.load_organization(snapshot, b"[]", WALL_NS, 0)
-        spent.append(time.perf_counter() - begun)
-    return sum(spent), max(spent)
-
-
-def _snapshot(size: Size) -> bytes:
-    scopes = [("organization", size.id)]
-    scopes += [("team", _uuid(size.number, 1, number)) for number in range(size.teams)]
-    scopes += [("member", _uuid(size.number, 2, number)) for number in range(size.members)]
-    limits: list[dict[str, object]] = []
-    for scope, scope_id in scopes:
-        for kind, resource, mode in _SHAPES:
-            number = (size.number << 32) + len(limits)
-            limits.append(limit_form(number, kind, scope, scope_id, resource, mode))
-    snapshot = {
-        "organization_id": size.id,
-        "state": "active",
-        "currency": "USD",
-        "version": "0" * 64,
-        "limits": limits,
-        "models": [],
-    }
-    return json.dumps(snapshot).encode()
-
-
-def _load_keys(engine: Engine, sizes: Sequence[Size]) -> float:
-    """Load all keys; gives the seconds that the engine took."""
-    spent_s = 0.0
-    for size in sizes:
-        keys = _keys(size)
-        while batch := list(itertools.islice(keys, KEYS_AT_ONCE)):
-            written = json.dumps(batch).encode()
-            begun = time.perf_counter()
-            engine.load_keys(written)
-            spent_s += time.perf_counter() - begun
-    return spent_s
-
-
-def _keys(size: Size) -> Iterator[dict[str, object]]:
-    for number in range(size.keys):
-        secret = {"digest": _digest(size, number).hex(), "expires_at_ns": None}
-        yield {
-            "id": _uuid(size.number, 3, number),
-            "organization_id": size.id,
-            "team_id": _uuid(size.number, 1, number % size.teams),
-            "member_id": _uuid(size.number, 2, number % size.members),
-            "cost_center_id": None,
-            "state": "active",
-            "expires_at_ns": None,
-            "secrets": [secret],
-        }
-
-
 def _times(small: Engine, large: Engine) -> tuple[list[float], list[float], list[float]]:
     random = Random(6)
-    every = list(_drawn(random, LARGE, CALLS))
+    every = list(drawn_keys(random, LARGE, CALLS))
     hot = random.choices(every[:KEYS_HOT], k=CALLS)
-    few = list(_drawn(random, SMALL, CALLS))
+    few = list(drawn_keys(random, SMALL, CALLS))
     # A digest of its own for each call, so that the lists alike fit into no cache.
     cases = [
-        (engine, [_digest(size, number) for size, number in drawn])
+        (engine, [digest_of(size, number) for size, number in drawn])
         for engine, drawn in ((small, few), (large, hot), (large, every))
     ]
     times: list[list[float]] = [[] for _ in cases]
@@ -220,11 +123,6 @@ def _times(small: Engine, large: Engine) -> tuple[list[float], list[float], list
             if round_number:
                 spent.append(each_us)
     return times[0], times[1], times[2]
-
-
-def _drawn(random: Random, sizes: Sequence[Size], count: int) -> Iterator[tuple[Size, int]]:
-    for size in random.choices(sizes, [size.keys for size in sizes], k=count):
-        yield size, random.randrange(size.keys)
 
 
 def _round_us(engine: Engine, digests: Sequence[bytes], round_number: int) -> float:
@@ -247,14 +145,6 @@ def _admitted(engine: Engine, digest: bytes, number: int, at_ns: int) -> tuple[i
     reservation = number.to_bytes(16, "big")
     engine.admit(principal.key, reservation, 1_000, 100, "m", "p", WALL_NS, at_ns)
     return principal.organization, reservation
-
-
-def _digest(size: Size, number: int) -> bytes:
-    return hashlib.sha256(f"{size.number}/{number}".encode()).digest()
-
-
-def _uuid(organization: int, kind: int, number: int = 0) -> str:
-    return str(UUID(int=((organization + 1) << 64) + (kind << 32) + number + 1))
 
 
 def _resident_bytes() -> int:
