@@ -2,7 +2,9 @@
 
 The keys and limits are written straight into the engine of the server: what is measured is what
 they cost a request, not how they came there. Records are written as ever; none of their tables
-asks whether a key exists.
+asks whether a key exists. Where any key may ask, thousands of keys of 101 organizations are at
+work within seconds. That is most of the difference: of one server, a hundred keys of one
+organization cost 206 us a request, any of its keys 224, and any of all keys 236.
 """
 
 from __future__ import annotations
@@ -33,35 +35,39 @@ BODY = json.dumps(
         "max_tokens": 1_000,
     }
 )
-SERVERS = {"crowded-small": SMALL, "crowded-large": LARGE}
+SERVERS = ("crowded-small", "crowded-large")
+# Which server the requests of each case go to.
+CASES = {"small": SERVERS[0], "hot": SERVERS[1], "any": SERVERS[1]}
+KEYS_HOT = 100
 
 
 def measure(folder: Path, provider_port: int) -> list[Row]:
     """Measure both servers in turn, each on the same core."""
-    cpu_us: dict[str, list[float]] = {name: [] for name in SERVERS}
+    cpu_us: dict[str, list[float]] = {}
     with ExitStack() as stack:
         running = {
             name: stack.enter_context(listening(name, _environment(folder / name, provider_port)))
             for name in SERVERS
         }
+        files = _secrets_files(folder)
         for round_number in range(ROUNDS + 1):
-            for name, (pid, port) in running.items():
-                load = _load(port, _secrets_file(folder / name, SERVERS[name]))
-                _, each_us = send_and_measure(load, pid)
+            for case, server in CASES.items():
+                pid, port = running[server]
+                _, each_us = send_and_measure(_load(port, files[case]), pid)
                 # The first round warms up.
                 if round_number:
-                    cpu_us[name].append(each_us)
-    small, large = (cpu_us[name] for name in SERVERS)
+                    cpu_us.setdefault(case, []).append(each_us)
     return [
-        Row(
-            "   a whole request over HTTP",
-            f"{median_of(large):.1f} us",
-            f"{median_of(small):.1f} us",
-            ratio_of(large, small),
-            "<= 1.2",
-            f"any of a million keys, {REQUESTS:,} of them drawn; floor: any of 100",
-        )
+        _row("   a request over HTTP, any of a million keys", cpu_us, "any"),
+        _row("   a hundred of the million", cpu_us, "hot"),
     ]
+
+
+def _row(name: str, cpu_us: dict[str, list[float]], case: str) -> Row:
+    ours, floor = cpu_us[case], cpu_us["small"]
+    beside = f"{REQUESTS:,} keys drawn; floor: any of 100 keys, 12 limits"
+    figure, least = f"{median_of(ours):.1f} us", f"{median_of(floor):.1f} us"
+    return Row(name, figure, least, ratio_of(ours, floor), "<= 1.2", beside)
 
 
 def _environment(folder: Path, provider_port: int) -> dict[str, str]:
@@ -69,10 +75,14 @@ def _environment(folder: Path, provider_port: int) -> dict[str, str]:
     return environment_of(folder, provider_port)
 
 
-def _secrets_file(folder: Path, sizes: Sequence[Size]) -> Path:
-    path = folder / "secrets"
-    path.write_text("\n".join(_secret(*key) for key in _drawn(sizes)))
-    return path
+def _secrets_files(folder: Path) -> dict[str, Path]:
+    """Write the secrets of each case's requests."""
+    every = _drawn(LARGE)
+    hot = Random(6).choices(every[:KEYS_HOT], k=REQUESTS)
+    paths = {case: folder / f"{case}.txt" for case in CASES}
+    for path, keys in zip(paths.values(), (_drawn(SMALL), hot, every), strict=True):
+        path.write_text("\n".join(_secret(*key) for key in keys))
+    return paths
 
 
 def _load(port: int, secrets: Path) -> Load:

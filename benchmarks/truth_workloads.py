@@ -25,6 +25,8 @@ ABORT_TAIL_TOKENS_MIN = 10
 WARM_REQUESTS = 100
 # The provider's directive for tokens that are billed and not shown.
 HIDDEN = "reasoning"
+# Runs of slow streams at once: their clients must not need more connections than a pool has (512).
+SLOW_AT_ONCE = 8
 # Seeds of different runs must not meet, nor those of a history and its run.
 SEEDS_APART = 1_000_000
 
@@ -95,7 +97,7 @@ class Workload:
         return Run(
             name=name,
             # Slow streams take long and little of the machine, so they run beside all others.
-            lane=name if self.pace < FAST else "fast",
+            lane=f"slow {number % SLOW_AT_ONCE}" if self.pace < FAST else "fast",
             secret=secret,
             model=self.model,
             prompt=self.prompt,

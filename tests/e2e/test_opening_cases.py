@@ -39,6 +39,8 @@ FITTING = CAP_NANOS // REQUEST_NANOS
 # Without `max_tokens` one request could cost the whole cap.
 OUTPUT_TOKENS_MAX = 1000
 PACE = 50
+# Four tokens for each that is shown, billed and in the usage, but never sent.
+UNSEEN = f"reasoning={4 * TOKENS}"
 ABORT_TAIL_TOKENS = 2
 # What a provider generates until it hears of an abort: 0.4 s, on a busy machine.
 NOTICED_TOKENS = 20
@@ -218,7 +220,7 @@ def test_a_provider_that_shows_five_times_the_bound_is_cut_at_the_bound(
 def test_a_provider_that_bills_five_times_the_bound_unseen_exceeds_by_what_was_in_flight(
     opening: Stack, opening_provider: RunningSimulator
 ) -> None:
-    directive = f"output={TOKENS} reasoning={4 * TOKENS}"
+    directive = f"output={TOKENS} {UNSEEN}"
     body = _body("unseen", directive, stream=True, max_tokens=TOKENS)
     answers = _ask(opening, body)
     bill, entries = _bill(opening_provider), opening.ledger()
@@ -237,7 +239,7 @@ def test_a_provider_that_bills_five_times_the_bound_unseen_exceeds_by_what_was_i
 def test_what_was_billed_unseen_is_in_the_bound_of_the_next_request(
     opening: Stack, opening_provider: RunningSimulator
 ) -> None:
-    directive = f"output={TOKENS} reasoning={4 * TOKENS}"
+    directive = f"output={TOKENS} {UNSEEN}"
     body = _body("learned", directive, stream=True, max_tokens=TOKENS)
     _ask(opening, body)
     assert _bill(opening_provider)["total_nanos"] > CAP_NANOS
