@@ -3,6 +3,7 @@
 from core_rs._core import (
     ENGINE_VERSION,
     Admission,
+    AnswerAssembler,
     ChatAnswer,
     ChatFacts,
     Engine,
@@ -30,6 +31,7 @@ from core_rs._core import (
 __all__ = [
     "ENGINE_VERSION",
     "Admission",
+    "AnswerAssembler",
     "ChatAnswer",
     "ChatFacts",
     "Engine",
