@@ -206,6 +206,46 @@ def parse_chat_answer(body: bytes, vocabulary: str | None = None) -> ChatAnswer:
     Raises WireError: upstream_bad_response; ValueError for an unknown vocabulary.
     """
 
+@final
+class AnswerAssembler:
+    """Put the chunks of a stream together to the answer that a plain call would have had.
+
+    Strings of a delta are continued, tool calls matched by their `index`, lists (`logprobs`, others)
+    joined; of all else the last value that is not null counts. A usage before more text is dropped.
+    """
+
+    def __new__(
+        cls, *, answer_id: str, created_s: int, model: str, choices: int = 1, bytes_max: int
+    ) -> Self:
+        """Start an answer with so many choices (1 to 256).
+
+        `answer_id`, `created_s` (seconds since 1970) and `model` stand where the provider says
+        nothing. `bytes_max` bounds what is kept: text as written, each value 160 bytes more.
+
+        Raises ValueError for a number of choices out of range.
+        """
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk of the stream, split anywhere.
+
+        Raises WireError: upstream_bad_response for a frame that cannot be trusted,
+        upstream_response_too_large for one over 1 MiB or an answer over `bytes_max`; again when fed
+        after that. What came before is kept for `finish_cut`.
+        """
+    def finish(self) -> bytes:
+        """Say that the stream ended, and give the answer as one JSON document.
+
+        Raises WireError: as `feed`, and upstream_bad_response if the stream held an error, or ended
+        inside a frame, or without `[DONE]` before each choice had its finish reason.
+        """
+    def finish_cut(self, *, input_tokens: int, output_tokens: int) -> bytes:
+        """Give what was generated so far, also of a stream that failed.
+
+        Choices that have not ended say `length`; the usage counts these tokens.
+        """
+    @property
+    def kept_bytes(self) -> int:
+        """What `bytes_max` bounds."""
+
 # --- price: price versions, costs, bounds (core_rs/src/price.rs) ---
 
 class _UsageCounts(TypedDict, total=False):
@@ -355,6 +395,14 @@ class PriceSheet:
         """Price a usage, in nano units. A price per request is counted once.
 
         Raises `EngineError` with `contradictory_usage` when a part exceeds its whole.
+        """
+    def output_picos(
+        self, price: int, input_tokens: int, at_wall_ns: int, context: dict[str, str] | None = None
+    ) -> int:
+        """Find the dearest rate of one output token of a request with so much input, in pico units.
+
+        `bound` of any output is at most `bound` of none plus the output at this rate, rounded up;
+        where one list price is in force all day, at most one nano unit less. Raises as `bound`.
         """
     def output_tokens_within(
         self,
@@ -909,7 +957,8 @@ class Refusal:
     @property
     def window(self) -> str | None:
         """`rolling_60s`, `rolling_3600s`, `calendar_day`, `calendar_week`, `calendar_month`,
-        `days`, `lifetime` or `now`."""
+        `days`, `lifetime` or `now`.
+        """
     @property
     def time_zone(self) -> str | None: ...
     @property
@@ -963,7 +1012,8 @@ class Settlement:
     @property
     def crossed(self) -> list[tuple[str, int, int, int, int, int]]:
         """Shares of caps that were reached: limit id, start of the period in wall nanoseconds,
-        percent, how often it was told before in the period, what is settled, the cap."""
+        percent, how often it was told before in the period, what is settled, the cap.
+        """
     @property
     def overrun_nanos(self) -> int:
         """Spend beyond what was held."""
