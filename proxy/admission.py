@@ -8,13 +8,18 @@ from typing import Final
 
 from litestar.types import Receive, Scope, Send
 
-from controlplane.clock import Clock
+from controlplane.clock import Clock, instant
 from core_rs import Admission, Ask, Diversion, Waiting
 from proxy.assessment import Assessor, Decision
 from proxy.client import Client, ClientGone
-from proxy.confirmations import CONFIRM_HEADER, Confirmations
+from proxy.confirmations import (
+    Confirmation,
+    Confirmations,
+    confirmation_required,
+    read_tokens,
+)
 from proxy.course import Course, Step
-from proxy.enforcement import Enforcer, Outcome
+from proxy.enforcement import Outcome
 from proxy.errors import Problem, internal
 from proxy.question import Question
 from proxy.relay import Relay
@@ -128,7 +133,7 @@ class ChatCompletions:
                 if other is not None:
                     before, question = question, other
             elif before is not None:
-                before, question = None, before
+                question, before = before, None
                 course.steps.pop()
             else:
                 course.refusal = decision
@@ -136,13 +141,9 @@ class ChatCompletions:
 
     def _reserve(self, course: Course, ask: Ask) -> Decision:
         principal = course.principal
-        return self._enforcer.admit(
-            principal.key, principal.organization, course.request_id, ask
-        )
+        return self._enforcer.admit(principal.key, principal.organization, course.request_id, ask)
 
-    def _reservation(
-        self, course: Course, question: Question, admission: Admission
-    ) -> Reservation:
+    def _reservation(self, course: Course, question: Question, admission: Admission) -> Reservation:
         course.admission = admission
         return Reservation(self._books, course, admission, self._assessor.sheet, question)
 
@@ -158,7 +159,7 @@ class ChatCompletions:
         assert task is not None
         began_ns = self._clock.mono_ns()
         organization = course.principal.organization
-        client.on_gone = task.cancel
+        client.on_gone = lambda: _cancel(task)
         client.watch()
         try:
             outcome = await self._enforcer.wait(organization, course.request_id)
@@ -193,18 +194,35 @@ class ChatCompletions:
                 )
             return other
         course.steps.append(Step(diversion.limit_id, diversion.percent, "confirm"))
-        self._confirmations.require(
-            client.headers.get(CONFIRM_HEADER),
-            course.principal.key_id,
-            fingerprint(question.chat.body),
-            diversion.limit_id,
-            self._clock.wall_ns(),
-        )
+        self._require_confirmation(client, course, question, diversion)
         return None
+
+    def _require_confirmation(
+        self, client: Client, course: Course, question: Question, diversion: Diversion
+    ) -> None:
+        """Let only pass what its caller has confirmed for this limit.
+
+        Raises `Problem` (403) with a token to send back.
+        """
+        now_ns = self._clock.wall_ns()
+        name = (course.principal.key_id, fingerprint(question.chat.body), diversion.limit_id)
+        for token in read_tokens(client.headers):
+            if self._confirmations.check(token, *name, now_ns) is Confirmation.OK:
+                return
+        token, expires_at_ns = self._confirmations.make(*name, now_ns)
+        limit = {
+            "scope": diversion.scope_kind,
+            "scope_id": diversion.scope_id,
+            "resource": diversion.resource,
+            "window": diversion.window,
+        }
+        raise confirmation_required(limit, diversion.percent, token, instant(expires_at_ns))
+
+
+def _cancel(task: asyncio.Task[object]) -> None:
+    task.cancel()
 
 
 def fingerprint(body: bytes) -> bytes:
     """Give what tells two bodies apart."""
     return blake2b(body, digest_size=32).digest()
-
-

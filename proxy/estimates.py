@@ -72,9 +72,7 @@ class Estimates:
         header = policy_header(course.principal.policy_version)
         await answer_json(client, request_id, msgspec.json.encode(estimate), [header])
 
-    async def _decide(
-        self, course: Course, question: Question
-    ) -> tuple[Question, Decision, Bound]:
+    async def _decide(self, course: Course, question: Question) -> tuple[Question, Decision, Bound]:
         """Decide with what limits would do: serve by another model, or have it confirmed."""
         taken: dict[str, int] = {}
         while True:

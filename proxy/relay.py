@@ -162,7 +162,7 @@ class Exchange:
     async def _send_and_relay(self) -> None:
         deployment = self._deployment
         answer: UpstreamAnswer | None = None
-        with self._growth.cutting():
+        with self._growth:
             answer = await deployment.pool.send(
                 b"POST",
                 PATH,
@@ -216,7 +216,7 @@ class Exchange:
         headers.append((b"cache-control", b"no-cache"))
         if not client.is_gone:
             await client.start(answer.status, headers)
-        with self._growth.cutting():
+        with self._growth:
             async for _, passed in self._chunks(answer, meter):
                 await self._pass_on(passed)
         if self._growth.refusal is not None:
@@ -235,7 +235,7 @@ class Exchange:
             choices=reservation.chat.choices,
             bytes_max=self._settings.answer_bytes_max,
         )
-        with self._growth.cutting():
+        with self._growth:
             async for chunk, _ in self._chunks(answer, meter):
                 assembler.feed(chunk)
         if self._growth.refusal is not None:
@@ -256,7 +256,9 @@ class Exchange:
         if self._reservation.ruling.on_cut == "error":
             raise cut(refusal)
         measured = self._reservation.finish_cut()
-        body = assembler.finish_cut(measured.input_tokens, measured.output_tokens)
+        body = assembler.finish_cut(
+            input_tokens=measured.input_tokens, output_tokens=measured.output_tokens
+        )
         await self._answer_document(200, body, (b"x-comptroller-cut", refusal.code.encode()))
 
     def _begin_to_count(self, answer: UpstreamAnswer, *, strip_usage: bool) -> StreamMeter:
@@ -370,9 +372,7 @@ def answer_headers(course: Course, reservation: Reservation) -> list[Header]:
 
 def over_limit_header(course: Course) -> bytes:
     """Say what limits did to a request that passed: never is one downgraded in silence."""
-    parts = [
-        f"{step.action}={step.model}" if step.model else step.action for step in course.steps
-    ]
+    parts = [f"{step.action}={step.model}" if step.model else step.action for step in course.steps]
     if course.waited_ns:
         parts.append(f"waited={course.waited_ns // 1_000_000}ms")
     return ",".join(parts).encode("ascii", "backslashreplace")

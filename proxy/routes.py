@@ -9,11 +9,11 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
+from controlplane.calibrations.queries import load_calibrations
 from controlplane.clock import Clock
 from controlplane.db import Database
 from controlplane.events import Events
 from controlplane.ids import IdSource
-from controlplane.calibrations.queries import load_calibrations
 from controlplane.ledger.recorder import Recorder
 from controlplane.ledger.records import BreakerEvent
 from controlplane.settings import ControlSettings
@@ -87,7 +87,7 @@ class Proxy:
             clock=clock,
             settings=settings,
             running=self._running,
-            confirmations=Confirmations(pepper),
+            confirmations=Confirmations(pepper, clock.wall_ns()),
         )
         self._models = Models(
             engine=engine,

@@ -90,6 +90,8 @@ impl Ruled<'_> {
         Some(Diversion {
             limit_id: self.limit.id,
             scope: self.scope,
+            resource: self.limit.resource,
+            window: self.limit.window.name(),
             step: self.step,
             percent: step.percent,
             action: step.action.clone(),
