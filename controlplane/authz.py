@@ -190,3 +190,12 @@ def require(caller: Caller, action: Action, target: Target, noun: str) -> None:
     if not may(caller, Action.STRUCTURE_READ, target):
         raise NotFound(f"There is no such {noun}.")
     raise NotPermitted(f"Your role does not allow {action.value.replace('_', ' ')} here.")
+
+
+def require_operator(caller: Caller) -> None:
+    """Let pass only the operator and the system: what is meant belongs to no organization.
+
+    Raises `NotPermitted`.
+    """
+    if caller.user_id is not None and not caller.operator:
+        raise NotPermitted("Only the operator may do this.")

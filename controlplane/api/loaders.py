@@ -12,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
+from controlplane.breakers.models import BreakerOffset
+from controlplane.breakers.queries import offsets_of
 from controlplane.db import Database, Row
 from controlplane.keys.models import KeySecret
 from controlplane.limits.models import Limit, LimitKind
@@ -136,6 +138,17 @@ def rules(database: Database) -> DataLoader[ScopeKey, Rule | None]:
     ) -> dict[Scope, Rule | None]:
         found = await rules_of(session, organization_id, scopes)
         return {Scope(row.scope_kind, row.scope_id): row for row in found}
+
+    return in_organizations(database, look_up, lambda: None)
+
+
+def offsets(database: Database) -> DataLoader[ScopeKey, BreakerOffset | None]:
+    """Make a loader of what breakers were reset by."""
+
+    async def look_up(
+        session: AsyncSession, organization_id: UUID, scopes: Sequence[Scope]
+    ) -> dict[Scope, BreakerOffset | None]:
+        return {**await offsets_of(session, organization_id, scopes)}
 
     return in_organizations(database, look_up, lambda: None)
 

@@ -32,6 +32,12 @@ from controlplane.breakers.graphql import Breaker, breaker_of, load_breaker
 from controlplane.inputs import checked_text
 from controlplane.keys.graphql import KeyFilterInput, KeyOrder, VirtualKey, page_of_keys
 from controlplane.keys.queries import KeyFilter
+from controlplane.ledger.graphql import (
+    BreakerEvent,
+    ThresholdCrossing,
+    breaker_events_of,
+    crossings_of,
+)
 from controlplane.limits.graphql import (
     Budget,
     BudgetFilterInput,
@@ -247,6 +253,20 @@ class Organization(Node):
         pairs, has_next = await self._pairs(info, LimitKind.BREAKER, first, after)
         items = [(cursor_of(pair.scope.id), breaker_of(self.row.id, pair)) for pair in pairs]
         return connect(items, has_next=has_next, has_previous=after is not None)
+
+    @resolved("Percentages of budgets that were reached, newest first.")
+    async def threshold_crossings(
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[ThresholdCrossing]:
+        """List crossings."""
+        return await crossings_of(info, self.row.id, first, after)
+
+    @resolved("Openings and closings of breakers, newest first.")
+    async def breaker_events(
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[BreakerEvent]:
+        """List breaker events."""
+        return await breaker_events_of(info, self.row.id, first, after)
 
     @resolved("Rates of keys that have any.")
     async def rate_limits(

@@ -16,6 +16,7 @@ from controlplane.api import loaders
 from controlplane.api.loaders import CountedKey, PairKey, RowKey, ScopeKey
 from controlplane.api.points import Charge
 from controlplane.authz import Caller
+from controlplane.breakers.models import BreakerOffset
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
 from controlplane.events import Events
@@ -107,6 +108,11 @@ class Loaders:
     def settled(self) -> DataLoader[CountedKey, LimitState | None]:
         """What the ledger knows of limits."""
         return loaders.settled(self._database, self._clock.wall_ns)
+
+    @cached_property
+    def offsets(self) -> DataLoader[ScopeKey, BreakerOffset | None]:
+        """What breakers of scopes were reset by."""
+        return loaders.offsets(self._database)
 
     @cached_property
     def rules(self) -> DataLoader[ScopeKey, Rule | None]:

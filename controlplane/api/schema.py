@@ -25,6 +25,7 @@ from controlplane.api.request import Info
 from controlplane.api.scalars import SCALARS
 from controlplane.authz import Action, Reach
 from controlplane.breakers.graphql import BreakerMutation
+from controlplane.calibrations.graphql import CalibrationMutation, CalibrationQuery
 from controlplane.cost_centers.graphql import CostCenterMutation
 from controlplane.errors import InvalidInput
 from controlplane.keys.mutations.graphql import KeyMutation
@@ -118,7 +119,7 @@ class RateLimitStatus:
 
 
 @strawberry.type(description="What can be asked.")
-class Query:
+class Query(CalibrationQuery):
     """What can be asked."""
 
     @resolved("Who asks.")
@@ -179,6 +180,7 @@ class Mutation(
     BreakerMutation,
     PolicyMutation,
     AccessMutation,
+    CalibrationMutation,
 ):
     """What can be changed."""
 

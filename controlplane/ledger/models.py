@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, Index, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from controlplane.columns import choice
 from controlplane.db import Row
+from controlplane.limits.models import ScopeKind
 
 # Whole numbers are 64 bits everywhere: money, tokens and nanoseconds all pass 2^31.
 Wide = Annotated[int, mapped_column(BigInteger())]
@@ -176,7 +178,7 @@ class BreakerEventRow(Row):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     organization_id: Mapped[UUID]
     limit_id: Mapped[UUID]
-    scope_kind: Mapped[str] = mapped_column(String(20))
+    scope_kind: Mapped[ScopeKind] = mapped_column(choice(ScopeKind))
     scope_id: Mapped[UUID]
     is_open: Mapped[bool]
     sum_nanos: Mapped[Wide]

@@ -22,6 +22,8 @@ class LimitState:
     as_of_ns: int
     resets_at_ns: int | None = None
     is_open: bool = False
+    # Of what is held, what requests under way have cost so far: breakers count it.
+    running: int = 0
     frees_at_ns: int | None = None
 
     @property

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, SQLColumnExpression, and_, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from controlplane.breakers.queries import window_offsets
 from controlplane.canonical import canonical_hash, canonical_json
 from controlplane.clock import nanoseconds
 from controlplane.keys.models import KeySecret, KeyState, VirtualKey
@@ -43,11 +44,12 @@ async def organization_snapshot(
     organization = await organization_by_id(session, organization_id)
     rows = list(await session.scalars(live_limits(organization_id).order_by(Limit.id)))
     tree = await _tree(session, organization_id)
+    offsets = await window_offsets(session, organization_id)
     content = {
         "organization_id": str(organization_id),
         "state": organization.state.value,
         "currency": organization.currency,
-        "limits": _limits(rows, tree, settings),
+        "limits": _reset(_limits(rows, tree, settings), offsets),
         "rules": await _rules(session, organization_id),
     }
     return canonical_json({**content, "version": canonical_hash(content)})
@@ -96,6 +98,17 @@ def _limits(rows: list[Limit], tree: Tree, settings: ControlSettings) -> list[di
     breakers = effective_breakers(tree, _thresholds(rows), defaults)
     both = plain + [_breaker(each) for each in breakers]
     return sorted(both, key=lambda each: str(each["id"]))
+
+
+def _reset(
+    limits: list[dict[str, Any]], offsets: Mapping[UUID, tuple[int, int]]
+) -> list[dict[str, Any]]:
+    """Say of breakers that were reset what is not held against them, and until when."""
+    by_name = {str(name): offset for name, offset in offsets.items()}
+    for limit in limits:
+        if limit["id"] in by_name:
+            limit["offset"], limit["offset_until_ns"] = by_name[limit["id"]]
+    return limits
 
 
 def _thresholds(rows: list[Limit]) -> Thresholds:

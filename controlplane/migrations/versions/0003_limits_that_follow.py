@@ -138,10 +138,11 @@ def _add_breaker_offsets() -> None:
         "breaker_offsets",
         sa.Column("scope_kind", sa.String(length=20), nullable=False),
         sa.Column("scope_id", sa.Uuid(), nullable=False),
-        sa.Column("seconds", sa.Integer(), nullable=False),
-        sa.Column("amount_nanos", sa.BigInteger(), nullable=False),
-        sa.Column("until_ns", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("minute_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("minute_until_ns", sa.BigInteger(), nullable=False),
+        sa.Column("hour_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("hour_until_ns", sa.BigInteger(), nullable=False),
+        sa.Column("reset_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
@@ -151,11 +152,13 @@ def _add_breaker_offsets() -> None:
             name=op.f("fk_breaker_offsets_organization_id_organizations"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_breaker_offsets")),
+        sa.UniqueConstraint(
+            "organization_id",
+            "scope_kind",
+            "scope_id",
+            name=op.f("uq_breaker_offsets_organization_id_scope_kind_scope_id"),
+        ),
     )
-    with op.batch_alter_table("breaker_offsets", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_breaker_offsets_organization_id"), ["organization_id"], unique=False
-        )
 
 
 def _widen_rules() -> None:

@@ -9,8 +9,15 @@ from uuid import UUID, uuid4
 
 from controlplane.api.nodes import NodeKind, global_id, parse_global_id
 from controlplane.clock import nanoseconds
-from controlplane.ledger.models import DecisionRow, LedgerEntryRow
+from controlplane.ledger.models import (
+    BreakerEventRow,
+    DecisionRow,
+    LedgerEntryRow,
+    ThresholdCrossingRow,
+)
 from controlplane.ledger.records import invoice_period
+from controlplane.limits.models import ScopeKind
+from controlplane.limits.nesting import breaker_id
 from controlplane.limits.state import LimitState
 from tests.controlplane.conftest import member_id
 
@@ -101,6 +108,7 @@ async def furnish(api, org, slug: str) -> Furnished:
         models=[slug],
         fixed=[{"label": "FEATURE", "value": slug}],
     )
+    await _events(api, org, uuid_of(budget["budget"]["id"]))
     api.states[uuid_of(budget["budget"]["id"])] = LimitState(settled=1, held=0, as_of_ns=0)
     request = await _request(api, org, slug, key_id)
     ids = {
@@ -161,6 +169,51 @@ def request_row(slug: str, at: datetime, **facts: Any) -> DecisionRow:
         "seen": "{}",
     }
     return DecisionRow(**(values | facts))
+
+
+async def _events(api, org, budget_id: UUID) -> None:
+    """Put a crossing of the budget and an opening of the team's breaker on record."""
+    now_ns = api.plane.installation.clock.wall_ns()
+    crossing = crossing_row(org.id, budget_id, uuid4(), now_ns)
+    opened = breaker_event_row(org.id, org.team, uuid4(), now_ns)
+    async with api.plane.database.write() as session:
+        session.add_all([crossing, opened])
+
+
+def crossing_row(
+    organization_id: UUID, limit_id: UUID, row_id: UUID, at_ns: int, **facts: Any
+) -> ThresholdCrossingRow:
+    """Make a crossing of 80 % of a budget of 12.34."""
+    values: dict[str, Any] = {
+        "period_start_ns": at_ns - 1,
+        "percent": 80,
+        "settled": 10_000_000_000,
+        "cap": 12_340_000_000,
+    }
+    return ThresholdCrossingRow(
+        id=row_id,
+        organization_id=organization_id,
+        limit_id=limit_id,
+        at_ns=at_ns,
+        **(values | facts),
+    )
+
+
+def breaker_event_row(
+    organization_id: UUID, team_id: UUID, row_id: UUID, at_ns: int, **facts: Any
+) -> BreakerEventRow:
+    """Make an opening of the minute window of a team's breaker, at 5.00."""
+    values: dict[str, Any] = {
+        "limit_id": breaker_id(ScopeKind.TEAM, team_id, 60),
+        "scope_kind": ScopeKind.TEAM,
+        "scope_id": team_id,
+        "is_open": True,
+        "sum_nanos": 6_000_000_000,
+        "cap_nanos": 5_000_000_000,
+    }
+    return BreakerEventRow(
+        id=row_id, organization_id=organization_id, at_ns=at_ns, **(values | facts)
+    )
 
 
 async def _request(api, org, slug: str, key_id: str) -> str:

@@ -14,10 +14,16 @@ from controlplane.access.models import AccessToken
 from controlplane.api.nodes import NodeKind, global_id
 from controlplane.audit.models import AdminEvent
 from controlplane.authz import SYSTEM
+from controlplane.breakers.service import reset_breaker
 from controlplane.cost_centers.service import create_cost_center
 from controlplane.events import OrganizationChanged
 from controlplane.keys.models import VirtualKey
 from controlplane.keys.service import NewKey, create_key
+from controlplane.limits.models import ScopeKind
+from controlplane.limits.subjects import Scope
+from controlplane.policies.models import Rule
+from controlplane.policies.service import set_rule
+from controlplane.scope import owned
 from controlplane.tenancy.models import CostCenter, Member, Team
 from tests.controlplane.conftest import member_id
 from tests.controlplane.everything import everything
@@ -136,6 +142,23 @@ async def key_revoke(world: World, caller: str) -> dict[str, Any]:
     return {"keyId": world.id(NodeKind.KEY, world.keys[caller]), "reason": "leaked"}
 
 
+async def breaker_reset(world: World, caller: str) -> dict[str, Any]:
+    name = world.id(NodeKind.TEAM_BREAKER, world.org.team)
+    # Each reset is later than the one before, and tells so.
+    world.api.plane.installation.clock.advance_ns(1_000_000)
+    return {"breakerId": name, "expectedVersion": 0, "reason": "known"}
+
+
+async def rule_set(world: World, caller: str) -> dict[str, Any]:
+    async with world.database.read() as session:
+        row = await session.scalar(owned(Rule, world.org.id))
+    return {
+        "scope": {"teamId": world.id(NodeKind.TEAM, world.org.team)},
+        "holdWaitS": row.hold_wait_s - 1,
+        "expectedVersion": row.version,
+    }
+
+
 async def token_revoke(world: World, caller: str) -> dict[str, Any]:
     name = world.id(NodeKind.ACCESS_TOKEN, world.access[caller])
     return {"accessTokenId": name, "reason": "lost"}
@@ -227,6 +250,24 @@ CASES = [
         "virtualKey",
     ),
     Case(
+        "ruleSet",
+        rule_set,
+        frozenset({"admin", "team_admin"}),
+        "rule.set",
+        frozenset({"hold_wait_s", "version"}),
+        "policy",
+        "rule",
+    ),
+    Case(
+        "breakerReset",
+        breaker_reset,
+        frozenset({"admin"}),
+        "breaker.reset",
+        frozenset({"minute_until_ns", "hour_until_ns", "reset_at", "version", "reason"}),
+        "policy",
+        "breaker",
+    ),
+    Case(
         "accessTokenRevoke",
         token_revoke,
         frozenset({"admin", "operator", "member"}),
@@ -261,6 +302,13 @@ async def world(api, org, foreign, database, published, work_as) -> World:
             made.foreign_ids[kind] = global_id(kind, foreign.id, row_id)
         new = NewKey("theirs", team_id=foreign.team)
         key = await create_key(work, foreign.id, new, idempotency_key="1")
+        made.foreign_ids[NodeKind.TEAM_BREAKER] = global_id(
+            NodeKind.TEAM_BREAKER, foreign.id, foreign.team
+        )
+        # Something to change: what is set for the first time has nothing before it.
+        await set_rule(work, org.id, Scope(ScopeKind.TEAM, org.team), {"hold_wait_s": 20})
+        breaker = Scope(ScopeKind.TEAM, org.team)
+        await reset_breaker(work, org.id, breaker, {}, expected_version=0, reason="known")
         made.foreign_ids[NodeKind.KEY] = global_id(NodeKind.KEY, foreign.id, key.key.id)
         theirs = await create_cost_center(work, foreign.id, code="CC-9", name="Theirs")
         made.foreign_ids[NodeKind.COST_CENTER] = global_id(
