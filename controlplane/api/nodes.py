@@ -34,6 +34,10 @@ class NodeKind(StrEnum):
     MODEL_RULE = "A"
     REQUEST = "Q"
     COST_CENTER = "C"
+    EXCHANGE_RATE = "X"
+    PLAN = "L"
+    WALLET = "W"
+    WALLET_ENTRY = "w"
     ACCESS_TOKEN = "P"  # noqa: S105  a letter
 
 
@@ -50,6 +54,10 @@ BREAKER_NODES = {
 }
 # What an error is about, by the name of its table or of the kind of limit.
 _SUBJECT_NODES = {
+    "organizations": NodeKind.ORGANIZATION,
+    "exchange_rates": NodeKind.EXCHANGE_RATE,
+    "plans": NodeKind.PLAN,
+    "wallets": NodeKind.WALLET,
     "teams": NodeKind.TEAM,
     "members": NodeKind.MEMBER,
     "cost_centers": NodeKind.COST_CENTER,

@@ -5,11 +5,25 @@ from __future__ import annotations
 from controlplane.access import models as _access
 from controlplane.audit import models as _audit
 from controlplane.db import Row
+from controlplane.exchange import models as _exchange
 from controlplane.keys import models as _keys
 from controlplane.ledger import models as _ledger
 from controlplane.limits import models as _limits
+from controlplane.plans import models as _plans
 from controlplane.policies import models as _policies
 from controlplane.tenancy import models as _tenancy
+from controlplane.wallets import models as _wallets
 
 METADATA = Row.metadata
-MODULES = (_access, _audit, _keys, _ledger, _limits, _policies, _tenancy)
+MODULES = (
+    _access,
+    _audit,
+    _exchange,
+    _keys,
+    _ledger,
+    _limits,
+    _plans,
+    _policies,
+    _tenancy,
+    _wallets,
+)
