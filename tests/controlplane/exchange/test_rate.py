@@ -49,7 +49,7 @@ def test_a_rate_is_read_exactly(text: str, picos: int) -> None:
         "1,5",
         "NaN",
         "",
-        "١",
+        "\u0661",
     ],
 )
 def test_what_is_no_rate_is_refused(text: str) -> None:
