@@ -175,25 +175,27 @@ class Query:
         reach = info.context.caller.reach(Action.STRUCTURE_READ, row.id)
         return None if reach is Reach.NONE else organization_of(row)
 
-    @resolved("Plans that organizations can be put on, newest first. For the operator.")
+    @resolved(
+        "Plans that organizations can be put on, newest first; null for all but the operator."
+    )
     async def plans(
         self,
         info: Info,
         first: First = FIRST_DEFAULT,
         after: After = None,
         include_archived: IncludeArchived = False,  # noqa: FBT002 - an argument of the API
-    ) -> Connection[Plan]:
+    ) -> Connection[Plan] | None:
         """List plans."""
         return await page_of_plans(info, first, after, include_archived=include_archived)
 
-    @resolved("Exchange rates, the last entered first. For the operator.")
+    @resolved("Exchange rates, the last entered first; null for all but the operator.")
     async def exchange_rates(
         self,
         info: Info,
         first: First = FIRST_DEFAULT,
         after: After = None,
         currency: OfCurrency = None,
-    ) -> Connection[ExchangeRate]:
+    ) -> Connection[ExchangeRate] | None:
         """List exchange rates."""
         return await page_of_exchange_rates(info, currency, first, after)
 

@@ -95,6 +95,55 @@ INPUTS: dict[str, dict[str, Any]] = {
     "costCenterArchive": {"costCenterId": "%CostCenter%", "expectedVersion": 2},
     "virtualKeyRevoke": {"keyId": "%VirtualKey%"},
 }
+# The same of what only the operator may do. An organization is on its plan since version 2.
+OPERATOR_INPUTS: dict[str, dict[str, Any]] = {
+    "exchangeRateSet": {"currency": "EUR", "rate": "0.92"},
+    "planCreate": {"name": "New"},
+    "planUpdate": {"planId": "%Plan%", "expectedVersion": 1, "markupPpm": 5},
+    "organizationSetPlan": {
+        "organizationId": "%Organization%",
+        "planId": "%Plan%",
+        "expectedVersion": 2,
+    },
+    "organizationSetCurrency": {
+        "organizationId": "%Organization%",
+        "currency": "USD",
+        "expectedVersion": 2,
+    },
+    "planArchive": {"planId": "%Plan%", "expectedVersion": 2},
+    "walletOpen": {"organizationId": "%Organization%", "idempotencyKey": "new wallet"},
+    "walletUpdate": {
+        "organizationId": "%Organization%",
+        "lowBalanceThreshold": "1",
+        "expectedVersion": 1,
+    },
+    "walletTopUp": {
+        "organizationId": "%Organization%",
+        "amount": "1",
+        "reference": "r",
+        "idempotencyKey": "1",
+    },
+    "walletAdjust": {
+        "organizationId": "%Organization%",
+        "amount": "-0.1",
+        "note": "n",
+        "idempotencyKey": "2",
+    },
+    "walletRefund": {"requestId": "%RequestLog%", "amount": "0.001", "idempotencyKey": "3"},
+}
+# What the operator may do in no organization of itself, or has been done in these.
+OF_NO_ORGANIZATION = frozenset({"exchangeRateSet", "planCreate", "planUpdate", "planArchive"})
+DONE_BEFORE = frozenset({"walletOpen"})
+# Types that are the operator's: nobody in an organization reaches them.
+OPERATOR_TYPES = frozenset(
+    {
+        "ExchangeRate",
+        "ExchangeRateConnection",
+        "ExchangeRateEdge",
+        "PlanConnection",
+        "PlanEdge",
+    }
+)
 SUBSCRIPTIONS: dict[str, str] = {
     "liveSpend": """subscription($o: ID!, $t: ID!, $m: ID!, $k: ID!) { liveSpend(organizationId: $o,
       scopes: [{organizationId: $o}, {teamId: $t}, {memberId: $m}, {keyId: $k}], intervalMs: 250) {
@@ -164,7 +213,7 @@ def test_the_walk_reaches_every_type_of_the_schema(own: Furnished) -> None:
     only_fed = {"LiveScope"}
     errors = {each.name for each in CORE.get_possible_types(CORE.type_map["UserError"])}
     assert walk.unreached() - payloads - fed - only_fed - errors == set()
-    assert set(INPUTS) == set(CORE.mutation_type.fields)
+    assert set(INPUTS) | set(OPERATOR_INPUTS) == set(CORE.mutation_type.fields)
     assert set(SUBSCRIPTIONS) == set(CORE.subscription_type.fields)
 
 
@@ -180,7 +229,7 @@ async def test_no_field_shows_another_organization(api, org, own, other, role) -
         seen |= _types_in(body)
     if role == "admin":
         # What an admin cannot reach was not looked at.
-        assert {each.type_name for each in walk_of(own).documents()} - seen == set()
+        assert {each.type_name for each in walk_of(own).documents()} - seen == OPERATOR_TYPES
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -227,10 +276,39 @@ async def test_the_same_inputs_with_own_ids_are_accepted(api, own) -> None:
         assert answer["errors"] == [], name
 
 
+async def test_what_is_the_operators_is_refused_in_any_organization(api, own, other) -> None:
+    before = await everything(api)
+    for name, example in OPERATOR_INPUTS.items():
+        for place in (own, other):
+            body = (await api.post(own.token, mutation(name), input=filled(example, place))).json()
+            is_refused = place is own or name in OF_NO_ORGANIZATION
+            assert _code(body) == ("FORBIDDEN" if is_refused else "NOT_FOUND"), (name, place.slug)
+            assert await everything(api) == before, name
+
+
+async def test_the_operator_may_what_is_refused_to_others(api, own) -> None:
+    token = await api.operator_token()
+    for name, example in OPERATOR_INPUTS.items():
+        body = (await api.post(token, mutation(name), input=filled(example, own))).json()
+        assert _code(body) == ("CONFLICT" if name in DONE_BEFORE else None), (name, body)
+    seen: set[str] = set()
+    for asked in walk_of(own).documents():
+        seen |= _types_in((await api.post(token, asked.text)).json())
+    assert seen >= OPERATOR_TYPES
+
+
+def _code(body: Any) -> str | None:
+    """Read the code of the fault, or of the first error that can be mended."""
+    if "errors" in body:
+        return str(body["errors"][0]["extensions"]["code"])
+    [answer] = body["data"].values()
+    return answer["errors"][0]["code"] if answer["errors"] else None
+
+
 def test_every_id_of_an_input_is_tried() -> None:
     for name, field in CORE.mutation_type.fields.items():
         kind = get_named_type(field.args["input"].type)
-        tried = {path[0] for path in _id_paths(INPUTS[name])}
+        tried = {path[0] for path in _id_paths({**INPUTS, **OPERATOR_INPUTS}[name])}
         for each, value in kind.fields.items():
             inner = get_named_type(value.type)
             holds_id = inner.name == "ID" or _is_scope(inner)
