@@ -27,6 +27,7 @@ from controlplane.policies.models import ModelRule
 from controlplane.policies.queries import rules_of
 from controlplane.scope import TenantRow, owned
 from controlplane.tenancy.models import Organization, User
+from controlplane.tenant_budgets.models import TenantBudget
 from controlplane.wallets.models import Wallet
 from controlplane.wallets.queries import NOTHING_BOOKED, Standing, standings
 
@@ -127,6 +128,20 @@ def wallets(database: Database) -> DataLoader[UUID, tuple[Wallet, Standing] | No
                 row.organization_id: (row, stand.get(row.organization_id, NOTHING_BOOKED))
                 for row in found
             }
+        return [by_place.get(each) for each in ids]
+
+    return DataLoader(load_fn=load)
+
+
+def tenant_budgets(database: Database) -> DataLoader[UUID, TenantBudget | None]:
+    """Make a loader of the tenant budgets in force of organizations."""
+
+    async def load(ids: list[UUID]) -> Sequence[TenantBudget | None]:
+        query = select(TenantBudget).where(
+            TenantBudget.organization_id.in_(ids), TenantBudget.archived_at.is_(None)
+        )
+        async with database.read() as session:
+            by_place = {row.organization_id: row for row in await session.scalars(query)}
         return [by_place.get(each) for each in ids]
 
     return DataLoader(load_fn=load)

@@ -27,6 +27,7 @@ from controlplane.policies.graphql import model_rule_of
 from controlplane.policies.models import ModelRule
 from controlplane.scope import owned
 from controlplane.tenancy.graphql import cost_center_of, member_of, team_of
+from controlplane.tenant_budgets.graphql import load_tenant_budget
 from controlplane.usage.filters import RequestFilter
 from controlplane.usage.graphql import request_of
 from controlplane.usage.queries import page_of_requests
@@ -155,6 +156,11 @@ async def _wallet(info: Info, name: GlobalId) -> Found | None:
     return None if found is None or found.row.id != name.id else (found, True)
 
 
+async def _tenant_budget(info: Info, name: GlobalId) -> Found | None:
+    found = await load_tenant_budget(info, name.organization_id)
+    return None if found is None or found.row.id != name.id else (found, True)
+
+
 async def _wallet_entry(info: Info, name: GlobalId) -> Found | None:
     async with info.context.backend.database.read() as session:
         query = owned(WalletEntry, name.organization_id).where(WalletEntry.id == name.id)
@@ -204,4 +210,5 @@ _FINDERS: Mapping[NodeKind, Find] = {
     NodeKind.PLAN: _plan,
     NodeKind.WALLET: _wallet,
     NodeKind.WALLET_ENTRY: _wallet_entry,
+    NodeKind.TENANT_BUDGET: _tenant_budget,
 }

@@ -38,6 +38,7 @@ class NodeKind(StrEnum):
     PLAN = "L"
     WALLET = "W"
     WALLET_ENTRY = "w"
+    TENANT_BUDGET = "G"
     ACCESS_TOKEN = "P"  # noqa: S105  a letter
 
 
@@ -58,6 +59,7 @@ _SUBJECT_NODES = {
     "exchange_rates": NodeKind.EXCHANGE_RATE,
     "plans": NodeKind.PLAN,
     "wallets": NodeKind.WALLET,
+    "tenant_budgets": NodeKind.TENANT_BUDGET,
     "teams": NodeKind.TEAM,
     "members": NodeKind.MEMBER,
     "cost_centers": NodeKind.COST_CENTER,

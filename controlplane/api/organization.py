@@ -69,6 +69,7 @@ from controlplane.tenancy.queries import (
     visible_members,
     visible_teams,
 )
+from controlplane.tenant_budgets.graphql import TenantBudget, load_tenant_budget
 from controlplane.usage.graphql import (
     DuringOrEver,
     OfRequests,
@@ -148,6 +149,11 @@ class Organization(Node):
     async def wallet(self, info: Info) -> Wallet | None:
         """Load the wallet."""
         return await load_wallet(info, self.row.id)
+
+    @resolved("Its tenant budget; null when it has none that you may see.")
+    async def tenant_budget(self, info: Info) -> TenantBudget | None:
+        """Load the tenant budget."""
+        return await load_tenant_budget(info, self.row.id)
 
     @resolved("The plan it is on; null when it is on none that you may see.")
     async def plan(self, info: Info) -> Plan | None:

@@ -29,6 +29,7 @@ from controlplane.live.feed import LiveFeed
 from controlplane.plans.models import Plan
 from controlplane.policies.models import ModelRule
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
+from controlplane.tenant_budgets.models import TenantBudget
 from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
 from controlplane.usage.totals import Totals
 from controlplane.wallets.models import Wallet
@@ -132,6 +133,11 @@ class Loaders:
     def wallets(self) -> DataLoader[UUID, tuple[Wallet, Standing] | None]:
         """The wallets of organizations."""
         return loaders.wallets(self._database)
+
+    @cached_property
+    def tenant_budgets(self) -> DataLoader[UUID, TenantBudget | None]:
+        """The tenant budgets of organizations."""
+        return loaders.tenant_budgets(self._database)
 
     @cached_property
     def spending(self) -> DataLoader[Spender, Totals]:

@@ -43,6 +43,7 @@ from controlplane.scope import not_found
 from controlplane.tenancy.graphql import Member, User, load_member, user_of
 from controlplane.tenancy.mutations.graphql import TenancyMutation
 from controlplane.tenancy.queries import organization_by_slug
+from controlplane.tenant_budgets.graphql import TenantBudgetMutation
 from controlplane.wallets.mutations.graphql import WalletMutation
 
 NODES_MAX = 100
@@ -66,8 +67,9 @@ enumeration(
         Action.MEMBERS_WRITE: "Make users members, and change their roles and teams.",
         Action.COST_CENTERS_WRITE: "Give cost centers to members and keys; who may do so in all "
         "of the organization also creates, changes and archives them.",
-        Action.BILLING_READ: "See the wallet, the plan and the exchange rate.",
-        Action.BILLING_WRITE: "Open, top up and correct wallets, set plans and currencies.",
+        Action.BILLING_READ: "See the wallet, the plan, the tenant budget and the exchange rate.",
+        Action.BILLING_WRITE: "Open, top up and correct wallets, set plans, currencies and "
+        "tenant budgets.",
     },
 )
 
@@ -217,6 +219,7 @@ class Mutation(
     ExchangeMutation,
     PlanMutation,
     WalletMutation,
+    TenantBudgetMutation,
 ):
     """What can be changed."""
 

@@ -12,6 +12,7 @@ from controlplane.limits import models as _limits
 from controlplane.plans import models as _plans
 from controlplane.policies import models as _policies
 from controlplane.tenancy import models as _tenancy
+from controlplane.tenant_budgets import models as _tenant_budgets
 from controlplane.wallets import models as _wallets
 
 METADATA = Row.metadata
@@ -25,5 +26,6 @@ MODULES = (
     _plans,
     _policies,
     _tenancy,
+    _tenant_budgets,
     _wallets,
 )

@@ -28,6 +28,8 @@ from controlplane.scope import owned
 from controlplane.settings import ControlSettings
 from controlplane.tenancy.models import Member, Team
 from controlplane.tenancy.queries import organization_by_id
+from controlplane.tenant_budgets.effects import budget_limits, with_budget
+from controlplane.tenant_budgets.queries import budget_of
 from controlplane.wallets.queries import balance_limits
 
 # A variable list longer than this is loaded in parts: SQLite binds at most 32,766 parameters.
@@ -47,16 +49,18 @@ async def organization_snapshot(
     rows = list(await session.scalars(live_limits(organization_id).order_by(Limit.id)))
     tree = await _tree(session, organization_id)
     plan = await plan_of(session, organization)
-    # These are no rows: they follow from the plan and the wallet.
+    # These are no rows: they follow from the plan, the wallet and the tenant budget.
     followed = plan_limits(organization_id, plan)
     followed += await balance_limits(session, organization_id)
+    budget = await budget_of(session, organization_id)
+    followed += budget_limits(budget, organization.time_zone)
     content = {
         "organization_id": str(organization_id),
         "state": organization.state.value,
         "currency": organization.currency,
         "charging": await charging(session, organization, plan),
         "limits": _sorted(_limits(rows, tree, settings) + followed),
-        "models": await _models(session, organization_id),
+        "rules": with_budget(await _rules(session, organization_id), budget, organization_id),
     }
     return canonical_json({**content, "version": canonical_hash(content)})
 
@@ -155,14 +159,14 @@ def _breaker(breaker: EffectiveBreaker) -> dict[str, Any]:
     }
 
 
-async def _models(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
+async def _rules(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
     rules = await session.scalars(
         owned(ModelRule, organization_id).where(ModelRule.allow.is_not(None)).order_by(ModelRule.id)
     )
     return [
         {
             "scope": {"kind": rule.scope_kind.value, "id": str(rule.scope_id)},
-            "allow": rule.allow,
+            "models": rule.allow,
         }
         for rule in rules
     ]

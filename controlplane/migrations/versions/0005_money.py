@@ -1,4 +1,4 @@
-"""Exchange rates, plans and prepaid balances.
+"""Exchange rates, plans, prepaid balances and tenant budgets.
 
 Revision: 0005, after 0002; made 2026-11-28.
 """
@@ -92,6 +92,35 @@ def upgrade() -> None:
             "organization_id", "seq", name=op.f("uq_wallet_entries_organization_id_seq")
         ),
     )
+    op.create_table(
+        "tenant_budgets",
+        sa.Column("monthly_budget_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("hard_stop_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("daily_soft_limit_nanos", sa.BigInteger(), nullable=True),
+        sa.Column("allowed_model_tiers", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("blocked_features", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("over_limit_action", sa.String(length=40), nullable=False),
+        sa.Column("downgrade_model", sa.String(length=200), nullable=True),
+        sa.Column("queue_timeout_s", sa.Integer(), nullable=True),
+        sa.Column("policy_label", sa.String(length=100), nullable=False),
+        sa.Column("is_operators", sa.Boolean(), nullable=False),
+        sa.Column("set_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("archived_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("set_by", sa.Uuid(), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organizations.id"],
+            name=op.f("fk_tenant_budgets_organization_id_organizations"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["set_by"], ["users.id"], name=op.f("fk_tenant_budgets_set_by_users")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tenant_budgets")),
+        sa.UniqueConstraint("organization_id", name=op.f("uq_tenant_budgets_organization_id")),
+    )
     op.create_index(
         "ix_wallet_entries_by_people",
         "wallet_entries",
@@ -118,6 +147,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_organizations_currency"))
         batch_op.drop_column("plan_id")
 
+    op.drop_table("tenant_budgets")
     op.drop_index("ix_wallet_entries_by_people", table_name="wallet_entries")
     op.drop_table("wallet_entries")
     op.drop_table("wallets")

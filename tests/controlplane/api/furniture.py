@@ -15,6 +15,7 @@ from controlplane.ledger.models import DecisionRow, LedgerEntryRow
 from controlplane.ledger.records import invoice_period
 from controlplane.limits.state import LimitState
 from controlplane.plans.service import create_plan, set_plan
+from controlplane.tenant_budgets.service import Guardrails, set_tenant_budget
 from controlplane.wallets.models import EntryKind, WalletEntry
 from controlplane.wallets.service import open_wallet, top_up
 from tests.controlplane.conftest import member_id
@@ -145,7 +146,11 @@ async def _money(api, org, slug: str, request_id: UUID) -> dict[str, str]:
             at_ns=entry.at_ns,
         )
         session.add(paid)
+        wanted = Guardrails(monthly_budget_nanos=10**12, policy_label=f"{slug} policy")
+        guarded = Work(session, installation, org.admin, installation.now())
+        budget = await set_tenant_budget(guarded, org.id, wanted)
     return {
+        "TenantBudget": global_id(NodeKind.TENANT_BUDGET, org.id, budget.id),
         "Plan": global_id(NodeKind.PLAN, UUID(int=0), plan.id),
         "Wallet": global_id(NodeKind.WALLET, org.id, wallet.id),
         "WalletEntry": global_id(NodeKind.WALLET_ENTRY, org.id, entry.id),

@@ -91,6 +91,13 @@ INPUTS: dict[str, dict[str, Any]] = {
     "rateLimitSet": {"keyId": "%VirtualKey%", "requestsPerMinute": "5", "expectedVersion": 1},
     "breakerSet": {"scope": {"memberId": "%Member%"}, "perMinute": "1"},
     "modelRuleSet": {"scope": {"organizationId": "%Organization%"}, "allow": ["a"]},
+    "tenantBudgetSet": {
+        "organizationId": "%Organization%",
+        "monthlyBudget": "5",
+        "policyVersion": "v2",
+        "expectedVersion": 1,
+    },
+    "tenantBudgetRemove": {"organizationId": "%Organization%", "expectedVersion": 2},
     # The last ones, since nothing can be done with these afterwards.
     "costCenterArchive": {"costCenterId": "%CostCenter%", "expectedVersion": 2},
     "virtualKeyRevoke": {"keyId": "%VirtualKey%"},

@@ -50,8 +50,8 @@ async def test_the_snapshot_has_exactly_the_agreed_shape(work_as, org, database,
         "state": "active",
         "currency": "USD",
     }
-    assert found["models"] == [
-        {"scope": {"kind": "key", "id": str(key.id)}, "allow": ["gpt-4o-mini"]}
+    assert found["rules"] == [
+        {"scope": {"kind": "key", "id": str(key.id)}, "models": ["gpt-4o-mini"]}
     ]
     limits = {each["id"]: each for each in found["limits"]}
     assert limits[str(budget.id)] == {
@@ -266,5 +266,5 @@ async def test_a_model_name_is_no_longer_than_the_engine_reads(
         with pytest.raises(InvalidInput):
             await allow()
     raw = await snapshot_of(database, org, installation.settings)
-    assert [each["allow"] for each in json.loads(raw)["models"]] == ([[name]] if fits else [])
+    assert [each["models"] for each in json.loads(raw)["rules"]] == ([[name]] if fits else [])
     Engine().load_organization(raw, b"[]", installation.clock.wall_ns(), 0)
