@@ -37,7 +37,7 @@ class Tokens:
         self._api = api
         self._tokens = tokens
 
-    async def call(self, caller: str, name: str, **wanted: Any) -> Any:
+    async def call(self, caller: str, name: str, /, **wanted: Any) -> Any:
         """Call a mutation; gives its errors' codes, or the code of the fault there was instead."""
         kind = f"{name[0].upper()}{name[1:]}Input"
         text = (
