@@ -39,7 +39,7 @@ class Where(msgspec.Struct, frozen=True):
 class Window(msgspec.Struct, frozen=True):
     """Over which time is counted; `seconds` of a rolling window."""
 
-    kind: Literal["rolling", "calendar"]
+    kind: Literal["rolling", "calendar", "lifetime"]
     seconds: int | None = None
 
 
