@@ -67,7 +67,7 @@ def with_budget(
         return rules
     scope = {"kind": ScopeKind.ORGANIZATION.value, "id": str(organization_id)}
     own = next((each for each in rules if each["scope"] == scope), None)
-    known = {"scope": scope, "models": None} if own is None else own
+    known: dict[str, Any] = {"scope": scope, "models": None} if own is None else own
     narrowed = {
         **known,
         "tiers": _both(known.get("tiers"), budget.allowed_model_tiers),
