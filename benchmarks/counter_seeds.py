@@ -66,7 +66,7 @@ def filling(backend: str) -> str:
         at=f"{FIRST_NS} + n * {300 * DAY_NS // ROWS}",
     )
     selected = SERIES[backend].format(rows=ROWS, values=values)
-    return f"INSERT INTO ledger_entries ({COLUMNS}) {selected}"  # noqa: S608
+    return f"INSERT INTO ledger_entries ({COLUMNS}) {selected}"
 
 
 def spec(scope: dict[str, Any], window: dict[str, Any], start: int, end: int) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Action(StrEnum):
     TEAMS_WRITE = "teams_write"
     MEMBERS_WRITE = "members_write"
     COST_CENTERS_WRITE = "cost_centers_write"
+    BILLING_READ = "billing_read"
+    BILLING_WRITE = "billing_write"
 
 
 class Reach(IntEnum):
@@ -61,8 +63,10 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.TEAMS_WRITE): _ALL,
     (Role.ADMIN, Action.MEMBERS_WRITE): _ALL,
     (Role.ADMIN, Action.COST_CENTERS_WRITE): _ALL,
+    (Role.ADMIN, Action.BILLING_READ): _ALL,
     (Role.BILLING_VIEWER, Action.STRUCTURE_READ): _ALL,
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
+    (Role.BILLING_VIEWER, Action.BILLING_READ): _ALL,
     (Role.TEAM_ADMIN, Action.STRUCTURE_READ): _TEAM,
     (Role.TEAM_ADMIN, Action.REQUESTS_READ): _TEAM,
     (Role.TEAM_ADMIN, Action.MEMBER_LIMITS_WRITE): _TEAM,
@@ -76,12 +80,15 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.MEMBER, Action.KEYS_WRITE): _OWN,
 }
 
-# The operator looks into every organization and appoints its people, but sets no policy in it.
+# The operator looks into every organization, appoints its people and says what it pays and has
+# paid, but sets no policy in it.
 OPERATOR_GRANTS: Mapping[Action, Reach] = {
     Action.STRUCTURE_READ: _ALL,
     Action.REQUESTS_READ: _ALL,
     Action.TEAMS_WRITE: _ALL,
     Action.MEMBERS_WRITE: _ALL,
+    Action.BILLING_READ: _ALL,
+    Action.BILLING_WRITE: _ALL,
 }
 
 

@@ -7,6 +7,7 @@ ControlPlaneError
 │   ├── StaleVersion         STALE_VERSION
 │   ├── Conflict             CONFLICT
 │   ├── LimitExceeded        LIMIT_EXCEEDED, more of something than one may have
+│   ├── InsufficientBalance  INSUFFICIENT_BALANCE, less is left than shall be taken
 │   └── IdempotencyMismatch  IDEMPOTENCY_MISMATCH
 ├── NotPermitted             the caller's role does not allow the action
 └── RecordsFull              the queue of records is full; nothing more may be admitted
@@ -86,6 +87,12 @@ class LimitExceeded(UserFault):
     def __init__(self, message: str, *, maximum: int, field: Sequence[str] = ()) -> None:
         super().__init__(message, field=field)
         self.maximum = maximum
+
+
+class InsufficientBalance(UserFault):
+    """A wallet would be left with less than has been spent from it."""
+
+    code = "INSUFFICIENT_BALANCE"
 
 
 class IdempotencyMismatch(UserFault):

@@ -39,6 +39,7 @@ class ErrorCode(StrEnum):
     CONFLICT = "CONFLICT"
     STALE_VERSION = "STALE_VERSION"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE"
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
 
 
@@ -55,6 +56,8 @@ enumeration(
         "`ConflictError.current` is how it is now.",
         ErrorCode.LIMIT_EXCEEDED: "There are as many as there may be; `LimitError.maximum` says "
         "how many that is.",
+        ErrorCode.INSUFFICIENT_BALANCE: "A wallet would be left with less than has been spent "
+        "from it or is held by requests under way.",
         ErrorCode.IDEMPOTENCY_MISMATCH: "The idempotency key was used before with another input.",
     },
 )

@@ -51,6 +51,9 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "costCenters": "first",
         "accessTokens": "first",
         "requests": "first",
+        "plans": "first",
+        "exchangeRates": "first",
+        "entries": "first",
         "nodes": "ids",
     }
 )

@@ -14,19 +14,25 @@ from controlplane.api.request import Info
 from controlplane.api.scopes import sees_scope
 from controlplane.authz import Action, Reach, Target, may
 from controlplane.breakers.graphql import breaker_of
+from controlplane.exchange.graphql import exchange_rate_of
+from controlplane.exchange.models import ExchangeRate
 from controlplane.keys.graphql import key_of
 from controlplane.keys.queries import target_of
 from controlplane.ledger.models import DecisionRow
 from controlplane.limits.graphql import budget_of, rate_limit_of
 from controlplane.limits.models import LimitKind, ScopeKind
 from controlplane.limits.subjects import Scope
+from controlplane.plans.graphql import plan_of
 from controlplane.policies.graphql import rule_of
 from controlplane.policies.models import Rule
 from controlplane.scope import owned
 from controlplane.tenancy.graphql import cost_center_of, member_of, team_of
+from controlplane.tenant_budgets.graphql import load_tenant_budget
 from controlplane.usage.filters import RequestFilter
 from controlplane.usage.graphql import request_of
 from controlplane.usage.queries import page_of_requests
+from controlplane.wallets.graphql import load_wallet, wallet_entry_of
+from controlplane.wallets.models import WalletEntry
 
 # An object, and whether the caller may see it.
 Found = tuple[Node, bool]
@@ -130,6 +136,53 @@ async def _request(info: Info, name: GlobalId) -> Found | None:
     return request_of(row), may(info.context.caller, Action.REQUESTS_READ, target)
 
 
+async def _plan(info: Info, name: GlobalId) -> Found | None:
+    row = await info.context.loaders.plans.load(name.id)
+    if row is None or name.organization_id != NO_ORGANIZATION:
+        return None
+    return plan_of(row), await _sees_plan(info, row.id)
+
+
+async def _exchange_rate(info: Info, name: GlobalId) -> Found | None:
+    async with info.context.backend.database.read() as session:
+        row = await session.get(ExchangeRate, name.id)
+    if row is None or name.organization_id != NO_ORGANIZATION:
+        return None
+    return exchange_rate_of(row), info.context.caller.operator
+
+
+async def _wallet(info: Info, name: GlobalId) -> Found | None:
+    found = await load_wallet(info, name.organization_id)
+    return None if found is None or found.row.id != name.id else (found, True)
+
+
+async def _tenant_budget(info: Info, name: GlobalId) -> Found | None:
+    found = await load_tenant_budget(info, name.organization_id)
+    return None if found is None or found.row.id != name.id else (found, True)
+
+
+async def _wallet_entry(info: Info, name: GlobalId) -> Found | None:
+    async with info.context.backend.database.read() as session:
+        query = owned(WalletEntry, name.organization_id).where(WalletEntry.id == name.id)
+        row = await session.scalar(query)
+    if row is None:
+        return None
+    target = Target(row.organization_id)
+    return wallet_entry_of(row), may(info.context.caller, Action.BILLING_READ, target)
+
+
+async def _sees_plan(info: Info, plan_id: UUID) -> bool:
+    """Tell whether a caller is the operator, or sees the bills of an organization on the plan."""
+    caller = info.context.caller
+    if caller.operator or caller.membership is None:
+        return caller.operator
+    place = caller.membership.organization_id
+    if not may(caller, Action.BILLING_READ, Target(place)):
+        return False
+    row = await info.context.loaders.organizations.load(place)
+    return row is not None and row.plan_id == plan_id
+
+
 def _sees(info: Info, target: Target) -> bool:
     return may(info.context.caller, Action.STRUCTURE_READ, target)
 
@@ -153,4 +206,9 @@ _FINDERS: Mapping[NodeKind, Find] = {
     NodeKind.REQUEST: _request,
     NodeKind.COST_CENTER: _cost_center,
     NodeKind.ACCESS_TOKEN: _access_token,
+    NodeKind.EXCHANGE_RATE: _exchange_rate,
+    NodeKind.PLAN: _plan,
+    NodeKind.WALLET: _wallet,
+    NodeKind.WALLET_ENTRY: _wallet_entry,
+    NodeKind.TENANT_BUDGET: _tenant_budget,
 }

@@ -34,6 +34,11 @@ class NodeKind(StrEnum):
     RULE = "A"
     REQUEST = "Q"
     COST_CENTER = "C"
+    EXCHANGE_RATE = "X"
+    PLAN = "L"
+    WALLET = "W"
+    WALLET_ENTRY = "w"
+    TENANT_BUDGET = "G"
     ACCESS_TOKEN = "P"  # noqa: S105  a letter
 
 
@@ -50,6 +55,11 @@ BREAKER_NODES = {
 }
 # What an error is about, by the name of its table or of the kind of limit.
 _SUBJECT_NODES = {
+    "organizations": NodeKind.ORGANIZATION,
+    "exchange_rates": NodeKind.EXCHANGE_RATE,
+    "plans": NodeKind.PLAN,
+    "wallets": NodeKind.WALLET,
+    "tenant_budgets": NodeKind.TENANT_BUDGET,
     "teams": NodeKind.TEAM,
     "members": NodeKind.MEMBER,
     "cost_centers": NodeKind.COST_CENTER,

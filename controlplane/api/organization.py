@@ -27,8 +27,9 @@ from controlplane.api.fields import resolved
 from controlplane.api.nodes import Node, NodeKind, global_id
 from controlplane.api.request import Info
 from controlplane.api.scopes import ScopeInput, ScopeInside, sees_scope
-from controlplane.authz import Role
+from controlplane.authz import Action, Role, Target, may
 from controlplane.breakers.graphql import Breaker, breaker_of, load_breaker
+from controlplane.exchange.graphql import ExchangeRate, load_exchange_rate
 from controlplane.inputs import checked_text
 from controlplane.keys.graphql import KeyFilterInput, KeyOrder, VirtualKey, page_of_keys
 from controlplane.keys.queries import KeyFilter
@@ -54,6 +55,7 @@ from controlplane.limits.queries import (
     visible_scopes,
 )
 from controlplane.limits.subjects import Scope
+from controlplane.plans.graphql import Plan, load_plan
 from controlplane.policies.graphql import Rule, load_rule, rule_of
 from controlplane.policies.models import Rule as RuleRow
 from controlplane.policies.queries import visible_rules
@@ -73,6 +75,7 @@ from controlplane.tenancy.queries import (
     visible_members,
     visible_teams,
 )
+from controlplane.tenant_budgets.graphql import TenantBudget, load_tenant_budget
 from controlplane.usage.graphql import (
     DuringOrEver,
     OfRequests,
@@ -94,6 +97,7 @@ from controlplane.usage.report.graphql import (
     usage_of,
 )
 from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
+from controlplane.wallets.graphql import Wallet, load_wallet
 
 QUERY_LENGTH_MAX = 254
 
@@ -144,7 +148,33 @@ class Organization(Node):
     currency: str = strawberry.field(description="Currency of all its money, ISO 4217.")
     timezone: str = strawberry.field(description="IANA time zone of its calendar.")
     created_at: datetime = strawberry.field(description="When it was created.")
+    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.Organization]
+
+    @resolved("Its prepaid balance; null when it has none that you may see.")
+    async def wallet(self, info: Info) -> Wallet | None:
+        """Load the wallet."""
+        return await load_wallet(info, self.row.id)
+
+    @resolved("Its tenant budget; null when it has none that you may see.")
+    async def tenant_budget(self, info: Info) -> TenantBudget | None:
+        """Load the tenant budget."""
+        return await load_tenant_budget(info, self.row.id)
+
+    @resolved("The plan it is on; null when it is on none that you may see.")
+    async def plan(self, info: Info) -> Plan | None:
+        """Load the plan."""
+        return await load_plan(info, self.row.plan_id) if self._shows_billing(info) else None
+
+    @resolved(
+        "The rate by which its requests are charged now; null when it has the currency of prices, "
+        "when its currency has no rate, so that it can spend nothing, and when you may not see it."
+    )
+    async def exchange_rate(self, info: Info) -> ExchangeRate | None:
+        """Load the exchange rate."""
+        if not self._shows_billing(info):
+            return None
+        return await load_exchange_rate(info, self.row.currency)
 
     @resolved("Its teams.")
     async def teams(
@@ -324,6 +354,9 @@ class Organization(Node):
         """Add up spending."""
         return await spend_of(info, self.row.id, ScopeKind.ORGANIZATION, self.row.id, range)
 
+    def _shows_billing(self, info: Info) -> bool:
+        return may(info.context.caller, Action.BILLING_READ, Target(self.row.id))
+
     async def _seen(self, info: Info, scope: ScopeInput) -> Scope | None:
         """Read a scope of this organization that the caller may see."""
         organization_id, about = scope.located()
@@ -354,6 +387,7 @@ def organization_of(row: models.Organization) -> Organization:
         currency=row.currency,
         timezone=row.time_zone,
         created_at=row.created_at,
+        version=row.version,
         row=row,
     )
 

@@ -20,16 +20,21 @@ from controlplane.breakers.models import BreakerOffset
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
 from controlplane.events import Events
+from controlplane.exchange.models import ExchangeRate
 from controlplane.keys.models import KeySecret, VirtualKey
 from controlplane.limits.models import Limit
 from controlplane.limits.queries import LimitPair
 from controlplane.limits.state import LimitState, LimitStates
 from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
+from controlplane.plans.models import Plan
 from controlplane.policies.models import Rule
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
+from controlplane.tenant_budgets.models import TenantBudget
 from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
 from controlplane.usage.totals import Totals
+from controlplane.wallets.models import Wallet
+from controlplane.wallets.queries import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,7 @@ class Loaders:
     def __init__(self, backend: Backend, caller: Caller) -> None:
         self._database = backend.database
         self._clock = backend.installation.clock
+        self._now = backend.installation.now
         self._caller = caller
         # Pages of many parents at once, by the list and the place in it.
         self.children: dict[Hashable, DataLoader[UUID, list[Any]]] = {}
@@ -118,6 +124,26 @@ class Loaders:
     def rules(self) -> DataLoader[ScopeKey, Rule | None]:
         """The rules of scopes."""
         return loaders.rules(self._database)
+
+    @cached_property
+    def plans(self) -> DataLoader[UUID, Plan | None]:
+        """Plans by id."""
+        return loaders.plans(self._database)
+
+    @cached_property
+    def exchange_rates(self) -> DataLoader[str, ExchangeRate | None]:
+        """The rates in force of currencies."""
+        return loaders.exchange_rates(self._database, self._now)
+
+    @cached_property
+    def wallets(self) -> DataLoader[UUID, tuple[Wallet, Standing] | None]:
+        """The wallets of organizations."""
+        return loaders.wallets(self._database)
+
+    @cached_property
+    def tenant_budgets(self) -> DataLoader[UUID, TenantBudget | None]:
+        """The tenant budgets of organizations."""
+        return loaders.tenant_budgets(self._database)
 
     @cached_property
     def spending(self) -> DataLoader[Spender, Totals]:

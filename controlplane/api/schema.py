@@ -28,14 +28,24 @@ from controlplane.breakers.graphql import BreakerMutation
 from controlplane.calibrations.graphql import CalibrationMutation, CalibrationQuery
 from controlplane.cost_centers.graphql import CostCenterMutation
 from controlplane.errors import InvalidInput
+from controlplane.exchange.graphql import (
+    ExchangeMutation,
+    ExchangeRate,
+    OfCurrency,
+    page_of_exchange_rates,
+)
 from controlplane.keys.mutations.graphql import KeyMutation
 from controlplane.limits.graphql import LimitMutation
 from controlplane.live.graphql import LiveSubscription
+from controlplane.plans.graphql import IncludeArchived, Plan, page_of_plans
+from controlplane.plans.mutations.graphql import PlanMutation
 from controlplane.policies.graphql import PolicyMutation
 from controlplane.scope import not_found
 from controlplane.tenancy.graphql import Member, User, load_member, user_of
 from controlplane.tenancy.mutations.graphql import TenancyMutation
 from controlplane.tenancy.queries import organization_by_slug
+from controlplane.tenant_budgets.graphql import TenantBudgetMutation
+from controlplane.wallets.mutations.graphql import WalletMutation
 
 NODES_MAX = 100
 
@@ -58,6 +68,9 @@ enumeration(
         Action.MEMBERS_WRITE: "Make users members, and change their roles and teams.",
         Action.COST_CENTERS_WRITE: "Give cost centers to members and keys; who may do so in all "
         "of the organization also creates, changes and archives them.",
+        Action.BILLING_READ: "See the wallet, the plan, the tenant budget and the exchange rate.",
+        Action.BILLING_WRITE: "Open, top up and correct wallets, set plans, currencies and "
+        "tenant budgets.",
     },
 )
 
@@ -165,6 +178,30 @@ class Query(CalibrationQuery):
         reach = info.context.caller.reach(Action.STRUCTURE_READ, row.id)
         return None if reach is Reach.NONE else organization_of(row)
 
+    @resolved(
+        "Plans that organizations can be put on, newest first; null for all but the operator."
+    )
+    async def plans(
+        self,
+        info: Info,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        include_archived: IncludeArchived = False,  # noqa: FBT002 - an argument of the API
+    ) -> Connection[Plan] | None:
+        """List plans."""
+        return await page_of_plans(info, first, after, include_archived=include_archived)
+
+    @resolved("Exchange rates, the last entered first; null for all but the operator.")
+    async def exchange_rates(
+        self,
+        info: Info,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        currency: OfCurrency = None,
+    ) -> Connection[ExchangeRate] | None:
+        """List exchange rates."""
+        return await page_of_exchange_rates(info, currency, first, after)
+
 
 async def _find(info: Info, text: str) -> Node | None:
     name = parse_global_id(text)
@@ -181,6 +218,10 @@ class Mutation(
     PolicyMutation,
     AccessMutation,
     CalibrationMutation,
+    ExchangeMutation,
+    PlanMutation,
+    WalletMutation,
+    TenantBudgetMutation,
 ):
     """What can be changed."""
 

@@ -21,12 +21,18 @@ from controlplane.keys.models import KeySecret, KeyState, VirtualKey
 from controlplane.limits.models import Limit, LimitKind, Mode, Resource
 from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effective_breakers
 from controlplane.limits.queries import live_limits
+from controlplane.plans.queries import plan_of
+from controlplane.plans.quotas import plan_limits
+from controlplane.policies.charging import charging
 from controlplane.policies.models import Rule
 from controlplane.policies.values import NAMES, SILENT, values_of
 from controlplane.scope import owned
 from controlplane.settings import ControlSettings
 from controlplane.tenancy.models import Member, Team
 from controlplane.tenancy.queries import organization_by_id
+from controlplane.tenant_budgets.effects import budget_limits, with_budget
+from controlplane.tenant_budgets.queries import budget_of
+from controlplane.wallets.queries import balance_limits
 
 # A variable list longer than this is loaded in parts: SQLite binds at most 32,766 parameters.
 IDS_PER_QUERY_MAX = 10_000
@@ -45,12 +51,19 @@ async def organization_snapshot(
     rows = list(await session.scalars(live_limits(organization_id).order_by(Limit.id)))
     tree = await _tree(session, organization_id)
     offsets = await window_offsets(session, organization_id)
+    plan = await plan_of(session, organization)
+    # These are no rows: they follow from the plan, the wallet and the tenant budget.
+    followed = plan_limits(organization_id, plan)
+    followed += await balance_limits(session, organization_id)
+    budget = await budget_of(session, organization_id)
+    followed += budget_limits(budget, organization.time_zone)
     content = {
         "organization_id": str(organization_id),
         "state": organization.state.value,
         "currency": organization.currency,
-        "limits": _reset(_limits(rows, tree, settings), offsets),
-        "rules": await _rules(session, organization_id),
+        "charging": await charging(session, organization, plan),
+        "limits": _sorted(_reset(_limits(rows, tree, settings), offsets) + followed),
+        "rules": with_budget(await _rules(session, organization_id), budget, organization_id),
     }
     return canonical_json({**content, "version": canonical_hash(content)})
 
@@ -96,8 +109,11 @@ def _limits(rows: list[Limit], tree: Tree, settings: ControlSettings) -> list[di
         3600: settings.breaker_hour_nanos,
     }
     breakers = effective_breakers(tree, _thresholds(rows), defaults)
-    both = plain + [_breaker(each) for each in breakers]
-    return sorted(both, key=lambda each: str(each["id"]))
+    return plain + [_breaker(each) for each in breakers]
+
+
+def _sorted(limits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(limits, key=lambda each: str(each["id"]))
 
 
 def _reset(

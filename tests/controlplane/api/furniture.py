@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from controlplane.api.nodes import NodeKind, global_id, parse_global_id
+from controlplane.authz import SYSTEM
 from controlplane.clock import nanoseconds
+from controlplane.context import Work
 from controlplane.ledger.models import (
     BreakerEventRow,
     DecisionRow,
@@ -19,6 +21,10 @@ from controlplane.ledger.records import invoice_period
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.nesting import breaker_id
 from controlplane.limits.state import LimitState
+from controlplane.plans.service import create_plan, set_plan
+from controlplane.tenant_budgets.service import Guardrails, set_tenant_budget
+from controlplane.wallets.models import EntryKind, WalletEntry
+from controlplane.wallets.service import open_wallet, top_up
 from tests.controlplane.conftest import member_id
 
 COUNTS = (
@@ -111,7 +117,9 @@ async def furnish(api, org, slug: str) -> Furnished:
     await _events(api, org, uuid_of(budget["budget"]["id"]))
     api.states[uuid_of(budget["budget"]["id"])] = LimitState(settled=1, held=0, as_of_ns=0)
     request = await _request(api, org, slug, key_id)
+    money = await _money(api, org, slug, uuid_of(request))
     ids = {
+        **money,
         "Organization": place,
         "Team": team,
         "Member": member,
@@ -125,6 +133,37 @@ async def furnish(api, org, slug: str) -> Furnished:
         "RequestLog": request,
     }
     return Furnished(slug, org.id, token, ids)
+
+
+async def _money(api, org, slug: str, request_id: UUID) -> dict[str, str]:
+    """Put the organization on a plan, and have the request paid from a wallet."""
+    installation = api.plane.installation
+    async with api.plane.database.write() as session:
+        work = Work(session, installation, SYSTEM, installation.now())
+        plan = await create_plan(work, {"name": f"{slug} plan", "fees": {"USD": 1}})
+        await set_plan(work, org.id, plan.id, expected_version=1)
+        wallet = await open_wallet(work, org.id, idempotency_key="furniture-wallet")
+        credit = {"amount_nanos": 10**9, "reference": f"{slug} payment"}
+        entry = await top_up(work, org.id, idempotency_key="furniture-credit", **credit)
+        paid = WalletEntry(
+            id=request_id,
+            organization_id=org.id,
+            seq=2,
+            kind=EntryKind.USAGE,
+            amount_nanos=-5_000_000,
+            balance_after_nanos=995_000_000,
+            at_ns=entry.at_ns,
+        )
+        session.add(paid)
+        wanted = Guardrails(monthly_budget_nanos=10**12, policy_label=f"{slug} policy")
+        guarded = Work(session, installation, org.admin, installation.now())
+        budget = await set_tenant_budget(guarded, org.id, wanted)
+    return {
+        "TenantBudget": global_id(NodeKind.TENANT_BUDGET, org.id, budget.id),
+        "Plan": global_id(NodeKind.PLAN, UUID(int=0), plan.id),
+        "Wallet": global_id(NodeKind.WALLET, org.id, wallet.id),
+        "WalletEntry": global_id(NodeKind.WALLET_ENTRY, org.id, entry.id),
+    }
 
 
 def uuid_of(global_name: str) -> UUID:

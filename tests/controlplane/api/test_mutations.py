@@ -15,16 +15,20 @@ from controlplane.api.nodes import NodeKind, global_id
 from controlplane.audit.models import AdminEvent
 from controlplane.authz import SYSTEM
 from controlplane.breakers.service import reset_breaker
+from controlplane.context import Work
 from controlplane.cost_centers.service import create_cost_center
 from controlplane.events import OrganizationChanged
 from controlplane.keys.models import VirtualKey
 from controlplane.keys.service import NewKey, create_key
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope
+from controlplane.plans.service import create_plan
 from controlplane.policies.models import Rule
 from controlplane.policies.service import set_rule
 from controlplane.scope import owned
-from controlplane.tenancy.models import CostCenter, Member, Team
+from controlplane.tenancy.models import CostCenter, Member, Organization, Team
+from controlplane.wallets.models import EntryKind, WalletEntry
+from controlplane.wallets.service import open_wallet, top_up
 from tests.controlplane.conftest import member_id
 from tests.controlplane.everything import everything
 
@@ -44,6 +48,8 @@ class World:
     keys: dict[str, UUID] = field(default_factory=dict)
     access: dict[str, UUID] = field(default_factory=dict)
     cost_center: UUID = UUID(int=0)
+    plan: UUID = UUID(int=0)
+    paid: UUID = UUID(int=0)
     foreign_ids: dict[NodeKind, str] = field(default_factory=dict)
 
     def id(self, kind: NodeKind, row_id: UUID) -> str:
@@ -164,7 +170,39 @@ async def token_revoke(world: World, caller: str) -> dict[str, Any]:
     return {"accessTokenId": name, "reason": "lost"}
 
 
+async def organization_set_plan(world: World, caller: str) -> dict[str, Any]:
+    return {
+        "organizationId": world.id(NodeKind.ORGANIZATION, world.org.id),
+        "planId": global_id(NodeKind.PLAN, UUID(int=0), world.plan),
+        "expectedVersion": await world.version(Organization, world.org.id),
+    }
+
+
+async def wallet_update(world: World, caller: str) -> dict[str, Any]:
+    return {
+        "organizationId": world.id(NodeKind.ORGANIZATION, world.org.id),
+        "lowBalanceThreshold": "2.50",
+        "expectedVersion": 1,
+    }
+
+
+async def wallet_top_up(world: World, caller: str) -> dict[str, Any]:
+    place = world.id(NodeKind.ORGANIZATION, world.org.id)
+    return {"organizationId": place, "amount": "1", "reference": "R-1", "idempotencyKey": "t"}
+
+
+async def wallet_adjust(world: World, caller: str) -> dict[str, Any]:
+    place = world.id(NodeKind.ORGANIZATION, world.org.id)
+    return {"organizationId": place, "amount": "-0.5", "note": "typo", "idempotencyKey": "a"}
+
+
+async def wallet_refund(world: World, caller: str) -> dict[str, Any]:
+    request = world.id(NodeKind.REQUEST, world.paid)
+    return {"requestId": request, "amount": "0.01", "idempotencyKey": "r"}
+
+
 ADMINS = frozenset({"admin", "operator"})
+OPERATOR = frozenset({"operator"})
 KEY_OWNERS = frozenset({"admin", "team_admin", "member"})
 CASES = [
     Case("teamCreate", team_create, ADMINS, "team.create", None, "policy", "team"),
@@ -276,6 +314,35 @@ CASES = [
         "nothing",
         "accessToken",
     ),
+    Case(
+        "organizationSetPlan",
+        organization_set_plan,
+        OPERATOR,
+        "organization.set_plan",
+        frozenset({"plan_id", "version"}),
+        "policy",
+        "organization",
+    ),
+    Case(
+        "walletUpdate",
+        wallet_update,
+        OPERATOR,
+        "wallet.update",
+        frozenset({"low_balance_threshold_nanos", "version"}),
+        "nothing",
+        "wallet",
+    ),
+    Case("walletTopUp", wallet_top_up, OPERATOR, "wallet.top_up", None, "policy", "walletEntry"),
+    Case(
+        "walletAdjust",
+        wallet_adjust,
+        OPERATOR,
+        "wallet.adjustment",
+        None,
+        "policy",
+        "walletEntry",
+    ),
+    Case("walletRefund", wallet_refund, OPERATOR, "wallet.refund", None, "policy", "walletEntry"),
 ]
 BY_NAME = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -310,6 +377,10 @@ async def world(api, org, foreign, database, published, work_as) -> World:
         breaker = Scope(ScopeKind.TEAM, org.team)
         await reset_breaker(work, org.id, breaker, {}, expected_version=0, reason="known")
         made.foreign_ids[NodeKind.KEY] = global_id(NodeKind.KEY, foreign.id, key.key.id)
+        made.plan = (await create_plan(work, {"name": "Starter"})).id
+        made.paid = await paid_from_wallet(work, org.id)
+        theirs_id = await paid_from_wallet(work, foreign.id)
+        made.foreign_ids[NodeKind.REQUEST] = global_id(NodeKind.REQUEST, foreign.id, theirs_id)
         theirs = await create_cost_center(work, foreign.id, code="CC-9", name="Theirs")
         made.foreign_ids[NodeKind.COST_CENTER] = global_id(
             NodeKind.COST_CENTER, foreign.id, theirs.id
@@ -329,6 +400,25 @@ async def world(api, org, foreign, database, published, work_as) -> World:
     made.foreign_ids[NodeKind.ACCESS_TOKEN] = global_id(NodeKind.ACCESS_TOKEN, foreign.id, stranger)
     published.clear()
     return made
+
+
+async def paid_from_wallet(work: Work, organization_id: UUID) -> UUID:
+    """Open a wallet with 1.00 of which a request has been charged 0.25; gives the request's id."""
+    await open_wallet(work, organization_id, idempotency_key="w")
+    credit = {"amount_nanos": 10**9, "reference": "R"}
+    entry = await top_up(work, organization_id, idempotency_key="c", **credit)
+    paid = WalletEntry(
+        id=work.new_id(),
+        organization_id=organization_id,
+        seq=2,
+        kind=EntryKind.USAGE,
+        amount_nanos=-250_000_000,
+        balance_after_nanos=750_000_000,
+        at_ns=entry.at_ns,
+    )
+    work.session.add(paid)
+    await work.session.flush()
+    return paid.id
 
 
 def document(case: Case) -> str:
@@ -373,7 +463,8 @@ async def test_who_may_is_on_record_with_before_and_after(world, org, case: Case
         assert event.actor_kind == ("operator" if caller == "operator" else "member")
         if case.changed is None:
             assert event.before is None
-            assert event.after["version"] == 1
+            # What is only ever added has no versions.
+            assert event.after.get("version", 1) == 1
         else:
             differs = {
                 name for name, value in event.after.items() if event.before.get(name) != value
