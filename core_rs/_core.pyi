@@ -210,7 +210,7 @@ def parse_chat_answer(body: bytes, vocabulary: str | None = None) -> ChatAnswer:
 class AnswerAssembler:
     """Put the chunks of a stream together to the answer that a plain call would have had.
 
-    Strings of a delta are continued, tool calls matched by their `index`, lists (`logprobs`, others)
+    Strings of a delta are continued, tool calls matched by their `index`, lists (`logprobs` too)
     joined; of all else the last value that is not null counts. A usage before more text is dropped.
     """
 

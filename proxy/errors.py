@@ -29,8 +29,8 @@ _TYPES = {
 class Problem(Exception):
     """Why a request is not served, as the caller will read it.
 
-    `limit` holds the figures of a limit that refused. `should_retry` is for the SDKs.
-    `original` is a provider's own error body, handed on as it is.
+    `limit` holds the figures of a limit that refused, `facts` what else the error's object has.
+    `should_retry` is for the SDKs. `original` is a provider's own error body, handed on as it is.
     """
 
     status: int
@@ -42,6 +42,7 @@ class Problem(Exception):
     should_retry: bool = False
     headers: tuple[Header, ...] = field(default=())
     original: bytes = b""
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def type(self) -> str:
@@ -57,6 +58,7 @@ class Problem(Exception):
             "type": self.type,
             "param": self.param,
             "code": self.code,
+            **self.facts,
         }
         if self.limit is not None:
             error["limit"] = self.limit
