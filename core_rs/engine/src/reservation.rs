@@ -203,6 +203,15 @@ impl Amounts {
         }
     }
 
+    /// Return the sums.
+    pub(crate) fn plus(&self, more: Self) -> Self {
+        Self {
+            spend_nanos: self.spend_nanos.saturating_add(more.spend_nanos),
+            cost_nanos: self.cost_nanos.saturating_add(more.cost_nanos),
+            tokens: self.tokens.saturating_add(more.tokens),
+        }
+    }
+
     /// Return the larger of each.
     pub(crate) fn max(&self, other: Self) -> Self {
         Self {
@@ -257,7 +266,9 @@ pub(crate) struct Reservation {
     pub(crate) bound: Amounts,
     /// What it is expected to cost, with the step that stays free.
     pub(crate) held: Amounts,
-    /// Used so far; never above `held`.
+    /// What it can have cost before it asks for more, with that step; never above `held`.
+    pub(crate) firm: Amounts,
+    /// Used so far; never above `firm`.
     pub(crate) accrued: Amounts,
     pub(crate) step_tokens: i64,
     pub(crate) choices: i64,
@@ -275,6 +286,7 @@ impl Reservation {
             held: Held {
                 expected: self.held.of(resource),
                 bound: self.bound.of(resource),
+                firm: self.firm.of(resource),
             },
             accrued: self.accrued.of(resource),
         }

@@ -416,6 +416,7 @@ impl Organization {
             seq: self.admissions,
             bound: plan.bound,
             held: plan.held,
+            firm: plan.held,
             accrued: Amounts::default(),
             step_tokens: ask.step_tokens,
             choices: ask.choices,

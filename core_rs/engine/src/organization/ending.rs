@@ -43,6 +43,7 @@ impl Organization {
         let after = Reservation {
             accrued: before.accrued.max(so_far),
             held: before.held.max(so_far),
+            firm: before.firm.max(so_far),
             bound: before.bound.max(so_far),
             ..before.clone()
         };
@@ -51,6 +52,7 @@ impl Organization {
             let more = Held {
                 expected: money::subtract(is.held.expected, was.held.expected)?,
                 bound: money::subtract(is.held.bound, was.held.bound)?,
+                firm: money::subtract(is.held.firm, was.held.firm)?,
             };
             counter.hold(more, facts.admitted)?;
             counter.accrue(
@@ -231,7 +233,7 @@ impl Organization {
         for (limit, _, counter) in self.limits(shared, routes, facts) {
             if limit.mode == Mode::Hard {
                 let measure = counter.measure_at(facts.admitted).unwrap_or_default();
-                if measure.hard(limit.hold)? > limit.cap {
+                if measure.firmly().hard(limit.hold)? > limit.cap {
                     exceeded.push(limit.id);
                 }
             }

@@ -8,7 +8,7 @@ use crate::charging::Tariff;
 use crate::counter::{Counter, Measure};
 use crate::decision::{self, Diversion, Request, Seen, Verdict, follows_streams, precedence};
 use crate::error::{Error, Result};
-use crate::estimate::{Learner, QUANTILE_PERCENT};
+use crate::estimate::Learner;
 use crate::id::Id;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::money;
@@ -253,16 +253,32 @@ impl Organization {
             extendable,
         };
         if extendable {
-            let learner = learner_of(&facts.path);
-            let model = &facts.subject.model;
-            let expected = self.estimator.expected(model, &learner, QUANTILE_PERCENT);
-            if let Some(tokens) = expected.map(|tokens| tokens.saturating_mul(ask.choices)) {
-                plan.allowed = tokens.min(ask.output_tokens_max);
-                plan.held = tariff.amounts(plan.allowed.saturating_add(ask.step_tokens))?;
-            }
-            plan.least = tariff.amounts(ask.step_tokens)?;
+            self.foresee(&mut plan, facts, ask)?;
         }
         Ok(plan)
+    }
+
+    /// Plan what is held for a stream: what is expected of it, as far as anything is.
+    fn foresee(&self, plan: &mut Plan, facts: &Facts, ask: &Ask) -> Result<()> {
+        let (learner, model) = (learner_of(&facts.path), &facts.subject.model);
+        let held = |percent: usize| {
+            let expected = self.estimator.expected(model, &learner, percent)?;
+            Some(
+                expected
+                    .saturating_mul(ask.choices)
+                    .min(ask.output_tokens_max),
+            )
+        };
+        if let Some(tokens) = held(self.foresight.expected_percent) {
+            plan.allowed = tokens;
+            plan.held = plan
+                .tariff
+                .amounts(tokens.saturating_add(ask.step_tokens))?;
+        }
+        let rest = held(self.foresight.rest_percent).unwrap_or(0);
+        let least = plan.tariff.amounts(rest.saturating_add(ask.step_tokens))?;
+        plan.least = least;
+        Ok(())
     }
 
     /// Tell whether a bound is so large beside what is free that it would keep others out.
@@ -373,7 +389,7 @@ impl Organization {
                 least: amount,
                 is_over: counter.is_over(facts.admitted),
             };
-            let measure = measure.less(limit.offset_at(now.wall_ns));
+            let measure = measure.firmly().less(limit.offset_at(now.wall_ns));
             verdicts.extend(decision::judge(
                 limit, scope, counter, measure, request, now,
             )?);
