@@ -463,7 +463,6 @@ class Engine:
         provider: str,
         endpoint: str,
         request_class: str,
-        tokens: int,
         tier: str | None = None,
         feature: str | None = None,
     ) -> tuple[str, str] | None:
@@ -477,16 +476,16 @@ class Engine:
     def ruling_json(self, key: int) -> bytes:
         """Tell as JSON what static policy holds for the requests of a key.
 
-        `{"retry_storm_max", "output_tokens_default", "hold_wait_s", "on_cut", "refusal_detail",
+        `{"tokens_per_request_max", "retry_storm_max", "output_tokens_default", "hold_wait_s", "on_cut", "refusal_detail",
         "fixed", "required"}`.
 
         Raises EngineError: unknown_key, organization_not_loaded.
         """
 
-    def has_rate(self, key: int, wall_ns: int) -> bool:
-        """Tell whether the key's organization has an exchange rate, so that it can be charged.
+    def charge(self, key: int, cost_nanos: int, wall_ns: int) -> int:
+        """Return what the key's organization is charged for what a provider bills.
 
-        Raises EngineError: unknown_key, organization_not_loaded.
+        Raises EngineError: no_exchange_rate, overflow, unknown_key, organization_not_loaded.
         """
 
     def admit(
@@ -523,12 +522,12 @@ class Engine:
         Raises EngineError: invalid_argument, organization_not_loaded, overflow.
         """
 
-    def go_on(self, wall_ns: int, mono_ns: int) -> list[int]:
-        """Let time pass wherever somebody waits: breakers close, waits end, periods begin.
+    def go_on(self, organization: int, wall_ns: int, mono_ns: int) -> bool:
+        """Let time pass: breakers close, waits end, periods begin; effects tell of it.
 
-        Returns the organizations that have effects.
+        Returns whether anybody still waits, or a breaker is still open.
 
-        Raises EngineError: overflow, invalid_argument.
+        Raises EngineError: organization_not_loaded, overflow, invalid_argument.
         """
 
     def has_effects(self, organization: int) -> bool:
@@ -644,6 +643,12 @@ class Engine:
 
     def organization_index(self, organization_id: str) -> int:
         """Return the number by which the other methods know an organization.
+
+        Raises EngineError: unknown_organization.
+        """
+
+    def organization_id(self, organization: int) -> str:
+        """Return the id of the organization that has this number.
 
         Raises EngineError: unknown_organization.
         """

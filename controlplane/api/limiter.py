@@ -44,7 +44,7 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "budgets": "first",
         "breakers": "first",
         "rateLimits": "first",
-        "modelRules": "first",
+        "rules": "first",
         "costCenters": "first",
         "accessTokens": "first",
         "requests": "first",

@@ -81,7 +81,7 @@ def _specifications(
         "state": "active",
         "currency": "USD",
         "limits": sorted((_form(each) for each in limits), key=lambda each: str(each["id"])),
-        "models": [],
+        "rules": [],
     }
     snapshot = canonical_json({**content, "version": canonical_hash(content)})
     found: list[dict[str, Any]] = msgspec.json.decode(

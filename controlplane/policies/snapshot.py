@@ -20,7 +20,8 @@ from controlplane.keys.models import KeySecret, KeyState, VirtualKey
 from controlplane.limits.models import Limit, LimitKind, Mode, Resource
 from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effective_breakers
 from controlplane.limits.queries import live_limits
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule
+from controlplane.policies.values import NAMES, SILENT, values_of
 from controlplane.scope import owned
 from controlplane.settings import ControlSettings
 from controlplane.tenancy.models import Member, Team
@@ -35,7 +36,7 @@ INSTANT_NS_MAX = 2**64 - 1
 async def organization_snapshot(
     session: AsyncSession, organization_id: UUID, settings: ControlSettings
 ) -> bytes:
-    """Write all limits and model rules in force, with inherited breakers spelled out.
+    """Write all limits and rules in force, with inherited breakers spelled out.
 
     Raises `NotFound` when there is no such organization.
     """
@@ -47,7 +48,7 @@ async def organization_snapshot(
         "state": organization.state.value,
         "currency": organization.currency,
         "limits": _limits(rows, tree, settings),
-        "models": await _models(session, organization_id),
+        "rules": await _rules(session, organization_id),
     }
     return canonical_json({**content, "version": canonical_hash(content)})
 
@@ -143,16 +144,15 @@ def _breaker(breaker: EffectiveBreaker) -> dict[str, Any]:
     }
 
 
-async def _models(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
-    rules = await session.scalars(
-        owned(ModelRule, organization_id).where(ModelRule.allow.is_not(None)).order_by(ModelRule.id)
-    )
+async def _rules(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
+    rows = await session.scalars(owned(Rule, organization_id).order_by(Rule.id))
     return [
         {
-            "scope": {"kind": rule.scope_kind.value, "id": str(rule.scope_id)},
-            "allow": rule.allow,
+            "scope": {"kind": row.scope_kind.value, "id": str(row.scope_id)},
+            **{name: getattr(row, name) for name in NAMES},
         }
-        for rule in rules
+        for row in rows
+        if values_of(row) != SILENT
     ]
 
 

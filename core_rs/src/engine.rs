@@ -136,7 +136,7 @@ impl PyEngine {
         Ok(PyBytes::new(py, &json))
     }
 
-    #[pyo3(signature = (key, *, model, provider, endpoint, request_class, tokens, tier=None, feature=None))]
+    #[pyo3(signature = (key, *, model, provider, endpoint, request_class, tier=None, feature=None))]
     #[expect(
         clippy::too_many_arguments,
         reason = "every argument is named by its caller"
@@ -148,7 +148,6 @@ impl PyEngine {
         provider: &str,
         endpoint: &str,
         request_class: &str,
-        tokens: i64,
         tier: Option<&str>,
         feature: Option<&str>,
     ) -> Result<Option<(&'static str, &'static str)>> {
@@ -159,7 +158,6 @@ impl PyEngine {
             feature,
             class: request_class,
             endpoint,
-            tokens,
         };
         let refused = self.0.refused_by_rule(key, &asked)?;
         Ok(refused.map(|(code, kind)| (code, kind.name())))
@@ -171,8 +169,8 @@ impl PyEngine {
         Ok(PyBytes::new(py, &json))
     }
 
-    fn has_rate(&self, key: u32, wall_ns: u64) -> Result<bool> {
-        Ok(self.0.has_rate(key, wall_ns)?)
+    fn charge(&self, key: u32, cost_nanos: i64, wall_ns: u64) -> Result<i64> {
+        Ok(self.0.charge(key, cost_nanos, wall_ns)?)
     }
 
     fn admit<'py>(
@@ -225,8 +223,8 @@ impl PyEngine {
         Ok(self.0.leave(organization, id, now(wall_ns, mono_ns))?)
     }
 
-    fn go_on(&self, wall_ns: u64, mono_ns: u64) -> Result<Vec<u32>> {
-        Ok(self.0.go_on(now(wall_ns, mono_ns))?)
+    fn go_on(&self, organization: u32, wall_ns: u64, mono_ns: u64) -> Result<bool> {
+        Ok(self.0.go_on(organization, now(wall_ns, mono_ns))?)
     }
 
     fn has_effects(&self, organization: u32) -> Result<bool> {
@@ -360,6 +358,10 @@ impl PyEngine {
         Ok(self
             .0
             .organization_number(self::organization_id(organization_id)?)?)
+    }
+
+    fn organization_id(&self, organization: u32) -> Result<String> {
+        Ok(self.0.organization_id(organization)?.to_string())
     }
 
     fn open_reservations(&self, organization_id: &str) -> Result<usize> {

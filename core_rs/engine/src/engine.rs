@@ -280,12 +280,14 @@ impl Engine {
         self.with_key(key, |organization, _, path| Ok(organization.ruling(&path)))
     }
 
-    /// Tell whether the organization of a key has an exchange rate at an instant.
+    /// Return what a key's organization is charged at an instant for what a provider bills.
     ///
     /// # Errors
-    /// `UnknownKey`, `OrganizationNotLoaded`.
-    pub fn has_rate(&self, key: u32, wall_ns: u64) -> Result<bool> {
-        self.with_key(key, |organization, _, _| Ok(organization.has_rate(wall_ns)))
+    /// `NoExchangeRate`, `Overflow`, `UnknownKey`, `OrganizationNotLoaded`.
+    pub fn charge(&self, key: u32, cost_nanos: i64, wall_ns: u64) -> Result<i64> {
+        self.with_key(key, |organization, _, _| {
+            organization.charge(cost_nanos, wall_ns)
+        })
     }
 
     /// Reserve on every limit of a key's path, or refuse, or have it wait, and leave no trace.
@@ -408,31 +410,15 @@ impl Engine {
         })
     }
 
-    /// Go on to an instant wherever somebody waits; return the organizations with effects.
+    /// Let time pass: breakers close, waits end, periods begin. Tell whether anybody still waits.
     ///
     /// # Errors
-    /// `Overflow`, and `InvalidArgument` if the instant is outside the calendar.
-    pub fn go_on(&self, now: Now) -> Result<Vec<u32>> {
-        let slots = self
-            .slots
-            .read()
-            .map_err(|_| Error::Poisoned)?
-            .slots
-            .clone();
-        let mut found = Vec::new();
-        for (number, slot) in slots.iter().enumerate() {
-            let mut guard = lock(slot)?;
-            let Some(organization) = guard.as_mut() else {
-                continue;
-            };
-            if organization.has_waiters() {
-                self.with_shared(|shared| organization.go_on(shared, now))?;
-            }
-            if organization.has_effects() {
-                found.push(u32::try_from(number).map_err(|_| Error::UnknownOrganization)?);
-            }
-        }
-        Ok(found)
+    /// As [`Organization::go_on`], and `UnknownOrganization`, `OrganizationNotLoaded`.
+    pub fn go_on(&self, organization: u32, now: Now) -> Result<bool> {
+        self.with_both(organization, |organization, shared| {
+            organization.go_on(shared, now)?;
+            Ok(organization.has_waiters())
+        })
     }
 
     /// Take what has happened to others than the requests that were acted on, in order.
@@ -500,6 +486,14 @@ impl Engine {
             .get(&id)
             .copied()
             .ok_or(Error::UnknownOrganization)
+    }
+
+    /// Return the id of an organization.
+    ///
+    /// # Errors
+    /// `UnknownOrganization`.
+    pub fn organization_id(&self, number: u32) -> Result<Id> {
+        Ok(self.slot(number)?.id)
     }
 
     fn slot(&self, number: u32) -> Result<Arc<Slot>> {

@@ -121,9 +121,13 @@ impl Organization {
         self.rules.ruling(path)
     }
 
-    /// Return how an organization is charged at an instant; None while there is no exchange rate.
-    pub fn has_rate(&self, wall_ns: u64) -> bool {
-        self.charging.terms_at(wall_ns).is_some()
+    /// Return what is charged at an instant for what a provider bills.
+    ///
+    /// # Errors
+    /// `NoExchangeRate`, `Overflow`.
+    pub fn charge(&self, cost_nanos: i64, wall_ns: u64) -> Result<i64> {
+        let terms = self.charging.terms_at(wall_ns);
+        terms.ok_or(Error::NoExchangeRate)?.charge(cost_nanos)
     }
 
     /// Tell whether there is something to be taken.

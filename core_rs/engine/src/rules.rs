@@ -175,8 +175,6 @@ pub struct Use<'a> {
     pub class: &'a str,
     /// The route.
     pub endpoint: &'a str,
-    /// The most tokens it can use.
-    pub tokens: i64,
 }
 
 impl Rule {
@@ -205,24 +203,17 @@ impl Rule {
         if has(&self.endpoints_blocked, asked.endpoint) {
             return Some("endpoint_blocked");
         }
-        if self
-            .tokens_per_request_max
-            .is_some_and(|max| asked.tokens > max)
-        {
-            return Some("tokens_per_request_exceeded");
-        }
         None
     }
 }
 
 /// Codes of refusals by rules, in the order in which they are named.
-const ORDER: [&str; 6] = [
+const ORDER: [&str; 5] = [
     "model_not_allowed",
     "provider_not_allowed",
     "feature_blocked",
     "request_class_blocked",
     "endpoint_blocked",
-    "tokens_per_request_exceeded",
 ];
 
 /// The rules of all scopes of an organization.
@@ -251,6 +242,8 @@ impl Rules {
         for (_, rule) in self.of(path) {
             // From the widest scope to the narrowest: the latter's settings win, but no label that
             // is fixed above it changes.
+            let least = ruling.tokens_per_request_max.into_iter();
+            ruling.tokens_per_request_max = least.chain(rule.tokens_per_request_max).min();
             ruling.retry_storm_max = rule.retry_storm_max.or(ruling.retry_storm_max);
             ruling.output_tokens_default =
                 rule.output_tokens_default.or(ruling.output_tokens_default);
@@ -285,6 +278,8 @@ impl Rules {
 /// What holds for the requests of one path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ruling {
+    /// Most tokens that one request can use.
+    pub tokens_per_request_max: Option<i64>,
     /// Most requests with one body in a minute of which none succeeds.
     pub retry_storm_max: Option<u32>,
     /// The output cap of a request that has none.
@@ -304,6 +299,7 @@ pub struct Ruling {
 impl Default for Ruling {
     fn default() -> Self {
         Self {
+            tokens_per_request_max: None,
             retry_storm_max: None,
             output_tokens_default: None,
             hold_wait_s: HOLD_WAIT_DEFAULT_S,

@@ -19,7 +19,7 @@ from controlplane.limits.models import Mode, Period, ScopeKind
 from controlplane.limits.nesting import breaker_id
 from controlplane.limits.service import set_breaker, upsert_budget
 from controlplane.limits.subjects import Scope
-from controlplane.policies.service import set_model_rule
+from controlplane.policies.service import set_rule
 from controlplane.policies.snapshot import keys_snapshot, organization_snapshot
 from controlplane.tenancy.models import CostCenter, Member, Team
 from core_rs import Engine
@@ -50,9 +50,11 @@ async def test_the_snapshot_has_exactly_the_agreed_shape(work_as, org, database,
         "state": "active",
         "currency": "USD",
     }
-    assert found["models"] == [
-        {"scope": {"kind": "key", "id": str(key.id)}, "allow": ["gpt-4o-mini"]}
-    ]
+    [rule] = found["rules"]
+    assert (rule["scope"], rule["models"]) == (
+        {"kind": "key", "id": str(key.id)},
+        ["gpt-4o-mini"],
+    )
     limits = {each["id"]: each for each in found["limits"]}
     assert limits[str(budget.id)] == {
         "id": str(budget.id),
@@ -94,10 +96,10 @@ async def test_the_version_changes_with_the_content_and_comes_back_with_it(
     scope = Scope(ScopeKind.ORGANIZATION, org.id)
     empty = await version()
     async with work_as(org.admin) as work:
-        await set_model_rule(work, org.id, scope, allow=["a"])
+        await set_rule(work, org.id, scope, {"models": ["a"]})
     narrowed = await version()
     async with work_as(org.admin) as work:
-        await set_model_rule(work, org.id, scope, allow=None, expected_version=1)
+        await set_rule(work, org.id, scope, {"models": None}, expected_version=1)
     assert empty != narrowed
     assert await version() == empty
 
@@ -258,7 +260,7 @@ async def test_a_model_name_is_no_longer_than_the_engine_reads(
     async def allow() -> None:
         async with work_as(org.team_admin) as work:
             scope = Scope(ScopeKind.TEAM, org.team)
-            await set_model_rule(work, org.id, scope, allow=[name])
+            await set_rule(work, org.id, scope, {"models": [name]})
 
     if fits:
         await allow()
@@ -266,5 +268,5 @@ async def test_a_model_name_is_no_longer_than_the_engine_reads(
         with pytest.raises(InvalidInput):
             await allow()
     raw = await snapshot_of(database, org, installation.settings)
-    assert [each["allow"] for each in json.loads(raw)["models"]] == ([[name]] if fits else [])
+    assert [each["models"] for each in json.loads(raw)["rules"]] == ([[name]] if fits else [])
     Engine().load_organization(raw, b"[]", installation.clock.wall_ns(), 0)
