@@ -22,6 +22,7 @@
 )]
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
 use comptroller_engine::{
     Actual, Ask, Board, Decision, Effect, Foresight, Id, NS_PER_S, Now, Organization, Path, Policy,
@@ -88,11 +89,11 @@ impl Case {
 
     fn ask(&self) -> Ask {
         Ask {
-            subject: Subject {
+            subject: Arc::new(Subject {
                 model: "m".into(),
                 provider: "p".into(),
                 ..Subject::default()
-            },
+            }),
             input_tokens: INPUT_TOKENS,
             output_tokens_max: OUTPUT_TOKENS_MAX,
             choices: 1,
@@ -286,7 +287,7 @@ impl World {
         let (ask, now) = (self.case.ask(), at(self.at_ns));
         let decision = self
             .organization
-            .admit(&mut self.shared, reservation(self.sent), path(), ask, now)
+            .admit(&mut self.shared, reservation(self.sent), path(), &ask, now)
             .unwrap();
         self.decided(self.sent, decision);
     }

@@ -8,6 +8,7 @@ mod events;
 mod extending;
 mod line;
 mod loading;
+mod refusing;
 mod reviewing;
 mod states;
 
@@ -140,8 +141,9 @@ impl Organization {
         std::mem::take(&mut self.effects)
     }
 
-    fn tick(&mut self, now: Now) -> Now {
-        self.clock = self.clock.latest(now);
+    /// Go on to an instant; limits that are shared have one time for all who share them.
+    fn tick(&mut self, shared: &mut Board, now: Now) -> Now {
+        self.clock = shared.latest(self.clock.latest(now));
         self.clock
     }
 

@@ -178,7 +178,7 @@ impl Path {
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) path: Path,
-    pub(crate) subject: Subject,
+    pub(crate) subject: Arc<Subject>,
     pub(crate) admitted: Now,
 }
 

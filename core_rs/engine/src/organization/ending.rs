@@ -33,7 +33,7 @@ impl Organization {
         so_far: Actual,
         now: Now,
     ) -> Result<()> {
-        let now = self.tick(now);
+        let now = self.tick(shared, now);
         let before = self.open_reservation(id)?.clone();
         let so_far = charged(&before, so_far)?;
         let facts = &before.facts;
@@ -77,7 +77,7 @@ impl Organization {
         actual: Actual,
         caller: Now,
     ) -> Result<Settlement> {
-        let now = self.tick(caller);
+        let now = self.tick(shared, caller);
         if let Some(earlier) = self.settlement(id) {
             return Ok(Settlement {
                 first: false,
@@ -97,7 +97,7 @@ impl Organization {
         self.learn(&reservation, actual);
         self.end_stream(id, &reservation);
         self.remember_settled(id, reservation.facts, settlement.clone(), now);
-        self.call_when_needed(shared, caller)?;
+        self.call_when_needed(shared, caller);
         Ok(settlement)
     }
 
@@ -106,7 +106,7 @@ impl Organization {
     /// # Errors
     /// `UnknownReservation`, `AlreadySettled`.
     pub fn release(&mut self, shared: &mut Board, id: ReservationId, caller: Now) -> Result<bool> {
-        let now = self.tick(caller);
+        let now = self.tick(shared, caller);
         if self.released.contains(&id) {
             return Ok(false);
         }
@@ -116,7 +116,7 @@ impl Organization {
         self.reservations.remove(&id);
         self.end_stream(id, &reservation);
         self.remember_released(id);
-        self.call_when_needed(shared, caller)?;
+        self.call_when_needed(shared, caller);
         Ok(true)
     }
 
@@ -173,11 +173,10 @@ impl Organization {
     }
 
     /// Let those that wait have what became free; a call without anybody waiting costs nothing.
-    fn call_when_needed(&mut self, shared: &mut Board, caller: Now) -> Result<()> {
+    pub(super) fn call_when_needed(&mut self, shared: &mut Board, caller: Now) {
         if self.line.len() > 0 || !self.pending.is_empty() {
-            self.call(shared, caller)?;
+            self.call(shared, caller, false);
         }
-        Ok(())
     }
 
     fn learn(&mut self, reservation: &Reservation, actual: Actual) {

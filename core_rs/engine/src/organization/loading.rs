@@ -62,7 +62,7 @@ impl Organization {
                 "the policy is another organization's".to_owned(),
             ));
         }
-        let now = self.tick(caller);
+        let now = self.tick(shared, caller);
         let mut drafts = self.board.draft(policy.limits, now)?;
         drafts.seed(&self.board, seeds, now, now.shown_by(caller))?;
         let surplus = self.seed_from_memory(&mut drafts, now)?;
@@ -76,10 +76,9 @@ impl Organization {
         self.version = Arc::from(policy.version);
         self.rules = policy.rules;
         self.charging = policy.charging;
+        self.watch_all_breakers(now)?;
         // A cap that was raised, or a limit that is gone, lets pass what waited for it.
-        if self.line.len() > 0 || !self.pending.is_empty() {
-            self.call(shared, caller)?;
-        }
+        self.call_when_needed(shared, caller);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What a request would have to hold, and what every limit on its path says to that.
 use std::sync::Arc;
 
+use super::refusing::Case;
 use super::{Organization, Routes, shared_scopes};
 use crate::ask::{Ask, Streams};
 use crate::board::{Board, ScopeState};
@@ -9,7 +10,6 @@ use crate::counter::{Counter, Measure};
 use crate::decision::{self, Diversion, Request, Seen, Verdict, follows_streams, precedence};
 use crate::error::{Error, Result};
 use crate::estimate::Learner;
-use crate::id::Id;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::money;
 use crate::reservation::{Amounts, Facts, Path};
@@ -36,7 +36,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Return what a limit is asked for.
-    fn request(&self, limit: &Limit) -> Request {
+    pub(super) fn request(&self, limit: &Limit) -> Request {
         let of = |amounts: &Amounts| amounts.of(limit.resource);
         let (amount, least) = if limit.hold == Hold::Bound {
             (of(&self.bound), of(&self.bound))
@@ -109,7 +109,7 @@ pub(super) struct Review<'a> {
     /// The first confirmation that is asked for.
     pub(super) confirm: Option<Ruled<'a>>,
     /// A limit of the path for which others stand in line.
-    pub(super) contested: Option<(Scope, Id)>,
+    pub(super) contested: Option<(&'a Limit, Scope)>,
 }
 
 impl<'a> Review<'a> {
@@ -117,10 +117,9 @@ impl<'a> Review<'a> {
     fn ask(
         &mut self,
         (limit, scope, counter): (&'a Limit, Scope, &Counter),
-        plan: &Plan,
-        ask: &Ask,
-        now: Now,
+        case: &Case<'_>,
     ) -> Result<()> {
+        let (plan, now) = (case.plan, case.now);
         let measure = counter.measure().less(limit.offset_at(now.wall_ns));
         let request = plan.request(limit);
         self.seen.push(Seen {
@@ -135,7 +134,7 @@ impl<'a> Review<'a> {
             self.note_room(limit, measure, request.amount)?;
         }
         if !limit.steps.is_empty() {
-            self.note_steps(limit, scope, measure, request.amount, ask)?;
+            self.note_steps(limit, scope, measure, request.amount, case.ask)?;
         }
         Ok(())
     }
@@ -215,7 +214,7 @@ impl Organization {
     pub(super) fn facts(&self, path: Path, ask: &Ask, now: Now) -> Facts {
         Facts {
             path,
-            subject: ask.subject.clone(),
+            subject: Arc::clone(&ask.subject),
             admitted: now,
         }
     }
@@ -291,9 +290,10 @@ impl Organization {
     ) -> Result<bool> {
         for (limit, _, counter) in self.limits(shared, routes, facts) {
             if limit.is_hard_money() {
-                let free = limit
-                    .cap
-                    .saturating_sub(counter.measure().hard(limit.hold)?);
+                let measure = counter
+                    .measure()
+                    .less(limit.offset_at(facts.admitted.wall_ns));
+                let free = limit.cap.saturating_sub(measure.hard(limit.hold)?);
                 if bound.of(limit.resource).saturating_mul(NEAR_PARTS) > free {
                     return Ok(true);
                 }
@@ -319,38 +319,26 @@ impl Organization {
     }
 
     /// Ask every limit that a new request belongs to.
-    pub(super) fn review<'a>(
-        &'a self,
-        shared: &'a Board,
-        routes: &'a Routes,
-        facts: &'a Facts,
-        (plan, ask): (&Plan, &Ask),
-        now: Now,
-    ) -> Result<Review<'a>> {
+    pub(super) fn review<'a>(&'a self, case: &Case<'a>) -> Result<Review<'a>> {
         let mut review = Review {
             seen: Vec::with_capacity(SEEN_USUAL),
             ..Review::default()
         };
-        for (limit, scope, counter) in self.limits(shared, routes, facts) {
-            review.ask((limit, scope, counter), plan, ask, now)?;
-            if review.contested.is_none() && self.line.is_contested(scope, limit.id) {
-                review.contested = Some((scope, limit.id));
+        for (limit, scope, counter) in self.limits(case.shared, case.routes, case.facts) {
+            review.ask((limit, scope, counter), case)?;
+            let place = (scope, limit.id);
+            if review.contested.is_none() && case.turn.is_contested(&self.line, place) {
+                review.contested = Some((limit, scope));
             }
         }
         Ok(review)
     }
 
     /// Find how long an answer would fit every limit on money.
-    pub(super) fn fitting(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        tariff: &Tariff,
-        now: Now,
-    ) -> Result<Option<(i64, ScopeKind)>> {
+    pub(super) fn fitting(&self, case: &Case<'_>) -> Result<Option<(i64, ScopeKind)>> {
+        let (now, tariff) = (case.now, &case.plan.tariff);
         let mut fitting: Option<(i64, ScopeKind)> = None;
-        for (limit, scope, counter) in self.limits(shared, routes, facts) {
+        for (limit, scope, counter) in self.limits(case.shared, case.routes, case.facts) {
             if !limit.is_hard_money() {
                 continue;
             }
