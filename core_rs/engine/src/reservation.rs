@@ -268,6 +268,8 @@ pub(crate) struct Reservation {
     pub(crate) held: Amounts,
     /// What it can have cost before it asks for more, with that step; never above `held`.
     pub(crate) firm: Amounts,
+    /// Of that, what it was seen to spend without having been allowed to.
+    pub(crate) passed_nanos: i64,
     /// Used so far; never above `firm`.
     pub(crate) accrued: Amounts,
     pub(crate) step_tokens: i64,
@@ -303,7 +305,7 @@ pub struct Settlement {
     pub seq: u64,
     /// What was booked.
     pub booked: Amounts,
-    /// Spend beyond what was held, nano units.
+    /// Spend beyond what it was allowed to cost, nano units.
     pub overrun_nanos: i64,
     /// What the provider billed for each time its bound without calibration, rounded up.
     pub bound_ratio: i64,

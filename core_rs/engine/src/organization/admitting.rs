@@ -270,6 +270,7 @@ impl Organization {
             bound: plan.bound,
             held: plan.held,
             firm: plan.held,
+            passed_nanos: 0,
             accrued: Amounts::default(),
             step_tokens: ask.step_tokens,
             choices: ask.choices,
