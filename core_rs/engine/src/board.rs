@@ -100,6 +100,13 @@ impl ScopeState {
         })
     }
 
+    /// Go on to an instant on every counter.
+    pub(crate) fn roll(&mut self, now: Now) -> Result<()> {
+        self.counters
+            .iter_mut()
+            .try_for_each(|counter| counter.roll(now))
+    }
+
     fn is_empty(&self) -> bool {
         self.counters.iter().all(Counter::is_empty)
     }
@@ -137,11 +144,19 @@ pub struct Board {
     /// Scopes of dynamic kinds, templates aside.
     labels: usize,
     swept_mono_ns: u64,
+    /// The latest instant that was seen.
+    clock: Now,
 }
 
 impl Board {
     pub(crate) fn is_empty(&self) -> bool {
         self.scopes.is_empty()
+    }
+
+    /// Note an instant and return the latest one seen, of whichever organization.
+    pub(crate) fn latest(&mut self, now: Now) -> Now {
+        self.clock = self.clock.latest(now);
+        self.clock
     }
 
     pub(crate) fn get(&self, scope: Scope) -> Option<&ScopeState> {
@@ -253,9 +268,7 @@ impl Board {
         self.swept_mono_ns = now.mono_ns;
         let mut at = 0;
         while let Some(state) = self.scopes.get_mut(at) {
-            for counter in &mut state.counters {
-                counter.roll(now)?;
-            }
+            state.roll(now)?;
             if self.is_forgettable(at) {
                 self.forget(at);
             } else {
@@ -274,7 +287,9 @@ impl Board {
             .limits
             .iter()
             .any(|bound| !bound.limit.scope.is_template());
-        is_label && !has_own && state.is_empty()
+        // A breaker that closes by this is told to have closed, and only then forgotten.
+        let is_open = state.limits.iter().any(|bound| bound.was_open);
+        is_label && !has_own && !is_open && state.is_empty()
     }
 
     fn forget(&mut self, at: usize) {

@@ -178,7 +178,7 @@ impl Path {
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) path: Path,
-    pub(crate) subject: Subject,
+    pub(crate) subject: Arc<Subject>,
     pub(crate) admitted: Now,
 }
 
@@ -200,6 +200,15 @@ impl Amounts {
             spend_nanos: self.spend_nanos.saturating_sub(held.spend_nanos).max(0),
             cost_nanos: self.cost_nanos.saturating_sub(held.cost_nanos).max(0),
             tokens: self.tokens.saturating_sub(held.tokens).max(0),
+        }
+    }
+
+    /// Return the sums.
+    pub(crate) fn plus(&self, more: Self) -> Self {
+        Self {
+            spend_nanos: self.spend_nanos.saturating_add(more.spend_nanos),
+            cost_nanos: self.cost_nanos.saturating_add(more.cost_nanos),
+            tokens: self.tokens.saturating_add(more.tokens),
         }
     }
 
@@ -257,7 +266,11 @@ pub(crate) struct Reservation {
     pub(crate) bound: Amounts,
     /// What it is expected to cost, with the step that stays free.
     pub(crate) held: Amounts,
-    /// Used so far; never above `held`.
+    /// What it can have cost before it asks for more, with that step; never above `held`.
+    pub(crate) firm: Amounts,
+    /// Of that, what it was seen to spend without having been allowed to.
+    pub(crate) passed_nanos: i64,
+    /// Used so far; never above `firm`.
     pub(crate) accrued: Amounts,
     pub(crate) step_tokens: i64,
     pub(crate) choices: i64,
@@ -275,6 +288,7 @@ impl Reservation {
             held: Held {
                 expected: self.held.of(resource),
                 bound: self.bound.of(resource),
+                firm: self.firm.of(resource),
             },
             accrued: self.accrued.of(resource),
         }
@@ -291,7 +305,7 @@ pub struct Settlement {
     pub seq: u64,
     /// What was booked.
     pub booked: Amounts,
-    /// Spend beyond what was held, nano units.
+    /// Spend beyond what it was allowed to cost, nano units.
     pub overrun_nanos: i64,
     /// What the provider billed for each time its bound without calibration, rounded up.
     pub bound_ratio: i64,

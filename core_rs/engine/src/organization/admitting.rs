@@ -1,30 +1,45 @@
 //! Admission: ask every limit of a path, then hold on all counters or on none.
 use std::sync::Arc;
 
-use super::line::{Place, Waiter};
-use super::reviewing::{Plan, Review, Ruled};
+use super::line::{Contested, Line, Place, Request, Waiter};
+use super::refusing::{Case, diverted};
+use super::reviewing::{Plan, Review};
 use super::{OPEN_MAX, Organization, Routes, UNBOOKED_MAX};
 use crate::ask::Ask;
 use crate::board::Board;
-use crate::decision::{self, Admission, Decision, Refusal, Verdict, Waiting, follows_streams};
+use crate::decision::{Admission, Decision, Refusal, Verdict};
 use crate::error::{Error, Result};
-use crate::id::ReservationId;
-use crate::limit::{Action, Scope, ScopeKind};
+use crate::id::{Id, ReservationId};
+use crate::limit::{Scope, ScopeKind};
 use crate::policy::OrganizationState;
 use crate::reservation::{Amounts, Facts, Path, Reservation, Stream};
-use crate::time::{NS_PER_S, Now};
+use crate::time::Now;
 
 /// How a request came to be decided on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Turn<'a> {
     /// It has just come: those that wait come first, and it may have to wait.
     New,
-    /// It has just come and may not wait: somebody only wants to know.
-    Asking,
-    /// It is its turn in the line.
-    Called,
-    /// Its time in the line is up.
-    Late,
+    /// It has just come and may not wait.
+    Hasty,
+    /// It is its turn in the line, after those that wait for these limits.
+    Called(&'a Contested),
+    /// Its time in the line is up; those before it wait for these limits.
+    Late(&'a Contested),
+}
+
+impl Turn<'_> {
+    fn of(ask: &Ask) -> Self {
+        if ask.may_wait { Self::New } else { Self::Hasty }
+    }
+
+    /// Tell whether somebody who comes first waits for a limit.
+    pub(super) fn is_contested(&self, line: &Line, place: Place) -> bool {
+        match self {
+            Self::New | Self::Hasty => line.is_contested(place),
+            Self::Called(contested) | Self::Late(contested) => contested.contains(&place),
+        }
+    }
 }
 
 /// What is decided about a request, and how it would be held.
@@ -32,14 +47,17 @@ pub(super) struct Ruling {
     pub(super) decision: Decision,
     /// Limits that it waits for, where it does.
     pub(super) failing: Vec<Place>,
-    plan: Option<(Plan, Routes, Facts)>,
+    /// Of these, the ones that let it queue, and how many of their steps it has then passed.
+    pub(super) queued: Vec<(Id, usize)>,
+    pub(super) plan: Option<(Plan, Routes, Facts)>,
 }
 
 impl Ruling {
-    fn of(decision: Decision) -> Self {
+    pub(super) fn of(decision: Decision) -> Self {
         Self {
             decision,
             failing: Vec::new(),
+            queued: Vec::new(),
             plan: None,
         }
     }
@@ -56,32 +74,27 @@ impl Organization {
         shared: &mut Board,
         id: ReservationId,
         path: Path,
-        ask: Ask,
+        ask: &Ask,
         caller: Now,
     ) -> Result<Decision> {
         self.check_new(id)?;
-        let turn = if ask.may_wait {
-            Turn::New
-        } else {
-            Turn::Asking
-        };
-        let path = self.labelled(path, &ask)?;
-        let ruling = self.rule(shared, &path, &ask, turn, caller)?;
-        let failing = ruling.failing;
+        let path = self.labelled(path, ask)?;
+        let ruling = self.rule(shared, path, ask, &Turn::of(ask), caller)?;
         match (ruling.decision, ruling.plan) {
             (Decision::Admitted(admission), Some(plan)) => {
-                self.open(shared, id, plan, &ask)?;
+                self.open(shared, id, plan, ask)?;
                 Ok(Decision::Admitted(admission))
             }
-            (Decision::Waiting(waiting), _) => {
-                let until_ns = self.clock.mono_ns.saturating_add(waiting.timeout_ns);
+            (Decision::Waiting(waiting), Some((_, _, facts))) => {
                 self.line.join(Waiter {
                     id,
-                    path,
-                    ask,
-                    failing,
-                    is_queued: waiting.is_queued,
-                    until_mono_ns: until_ns,
+                    request: Arc::new(Request {
+                        path: facts.path,
+                        ask: ask.clone(),
+                    }),
+                    failing: ruling.failing,
+                    queued: ruling.queued,
+                    until_mono_ns: self.clock.mono_ns.saturating_add(waiting.timeout_ns),
                 });
                 Ok(Decision::Waiting(waiting))
             }
@@ -103,7 +116,7 @@ impl Organization {
         caller: Now,
     ) -> Result<Decision> {
         let path = self.labelled(path, ask)?;
-        let ruling = self.rule(shared, &path, ask, Turn::Asking, caller)?;
+        let ruling = self.rule(shared, path, ask, &Turn::of(ask), caller)?;
         Ok(ruling.decision)
     }
 
@@ -139,228 +152,68 @@ impl Organization {
     pub(super) fn rule(
         &mut self,
         shared: &mut Board,
-        path: &Path,
+        path: Path,
         ask: &Ask,
-        turn: Turn,
+        turn: &Turn<'_>,
         caller: Now,
     ) -> Result<Ruling> {
-        let now = self.tick(caller);
-        let shown = now.shown_by(caller);
+        let now = self.tick(shared, caller);
         if self.state != OrganizationState::Active {
-            return Ok(Ruling::of(self.refuse_by_state(path.clone())));
+            return Ok(Ruling::of(self.refuse_by_state(path)));
         }
         self.board.make_room(now)?;
-        let facts = self.facts(path.clone(), ask, now);
-        let mut routes = self.find_routes(shared, &facts)?;
+        let facts = self.facts(path, ask, now);
+        let routes = self.find_routes(shared, &facts)?;
         self.roll(shared, &routes, &facts, now)?;
-        let mut plan = self.plan(shared, &routes, &facts, ask)?;
-        let review = self.review(shared, &routes, &facts, (&plan, ask), shown)?;
-        if let Some(ruling) =
-            self.stop(shared, &routes, &facts, &plan, &review, ask, turn, shown)?
-        {
+        let plan = self.plan(shared, &routes, &facts, ask)?;
+        let (mut ruling, plan) = {
+            let case = Case {
+                shared,
+                routes: &routes,
+                facts: &facts,
+                plan: &plan,
+                ask,
+                turn,
+                now: now.shown_by(caller),
+            };
+            self.decide(&case)?
+        };
+        if !matches!(
+            ruling.decision,
+            Decision::Admitted(_) | Decision::Waiting(_)
+        ) {
             return Ok(ruling);
         }
-        shrink_to_rest(&mut plan, &review.verdicts, ask)?;
-        if let Some(confirm) = review.confirm.as_ref() {
-            return Ok(diverted(confirm, &self.version).map_or_else(
-                || Ruling::of(self.refuse_by_state(path.clone())),
-                Ruling::of,
-            ));
-        }
-        self.check_room(shared, &routes, &facts, plan.bound)?;
-        let admission = self.admission(&facts, &plan, ask, review)?;
         let mut facts = facts;
-        for scope in std::mem::take(&mut routes.own.surplus) {
-            facts.path.set_surplus(scope);
-        }
-        Ok(Ruling {
-            decision: Decision::Admitted(admission),
-            failing: Vec::new(),
-            plan: Some((plan, routes, facts)),
-        })
-    }
-
-    /// Say what keeps a request from passing; None if nothing does.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of what is known of a request, once"
-    )]
-    fn stop(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        plan: &Plan,
-        review: &Review<'_>,
-        ask: &Ask,
-        turn: Turn,
-        now: Now,
-    ) -> Result<Option<Ruling>> {
-        if let Some(downgrade) = &review.downgrade {
-            if let Some(decision) = diverted(downgrade, &self.version) {
-                return Ok(Some(Ruling::of(decision)));
+        if matches!(ruling.decision, Decision::Admitted(_)) {
+            for scope in &routes.own.surplus {
+                facts.path.set_surplus(*scope);
             }
         }
-        let refuse = || -> Result<Ruling> {
-            let refusal = self.refusal(shared, routes, facts, plan, review, now)?;
-            Ok(Ruling::of(Decision::Refused(Box::new(refusal))))
-        };
-        let verdicts = &review.verdicts;
-        if verdicts
-            .iter()
-            .any(|verdict| !verdict.limit.resource.is_money())
-        {
-            return refuse().map(Some);
-        }
-        let blocked = || {
-            verdicts
-                .iter()
-                .filter(|verdict| !verdict.may_wait() && !takes_rest(verdict, plan))
-        };
-        if blocked().next().is_some() {
-            return match self.last_resort(blocked(), ask, turn) {
-                Some(ruling) => Ok(Some(ruling)),
-                None => refuse().map(Some),
-            };
-        }
-        let waits = || {
-            verdicts
-                .iter()
-                .filter(|verdict| verdict.may_wait() && !takes_rest(verdict, plan))
-        };
-        let failing: Vec<Place> = waits()
-            .map(|verdict| (verdict.scope, verdict.limit.id))
-            .collect();
-        let is_new = matches!(turn, Turn::New | Turn::Asking);
-        let contested = review.contested.filter(|_| is_new);
-        if failing.is_empty() && contested.is_none() {
-            return Ok(None);
-        }
-        let failing = if failing.is_empty() {
-            contested.into_iter().collect()
-        } else {
-            failing
-        };
-        if let Some(waiting) = self.wait(facts, &failing, turn) {
-            return Ok(Some(Ruling {
-                decision: Decision::Waiting(Box::new(waiting)),
-                failing,
-                plan: None,
-            }));
-        }
-        match self.last_resort(waits(), ask, turn) {
-            Some(ruling) => Ok(Some(ruling)),
-            None => refuse().map(Some),
-        }
+        ruling.plan = Some((plan, routes, facts));
+        Ok(ruling)
     }
 
-    /// Let a request stand in line for others to end, where it may and there is room.
-    fn wait(&self, facts: &Facts, failing: &[Place], turn: Turn) -> Option<Waiting> {
-        let (scope, limit_id) = *failing.first()?;
-        let wait_s = self.rules.hold_wait_s(&facts.path);
-        let has_room = match turn {
-            Turn::New => wait_s > 0 && self.line.has_room(facts.path.key),
-            Turn::Called => true,
-            Turn::Asking | Turn::Late => false,
-        };
-        has_room.then(|| Waiting {
-            limit_id,
-            scope,
-            is_queued: false,
-            timeout_ns: u64::from(wait_s).saturating_mul(NS_PER_S),
-        })
-    }
-
-    /// Do what the limits say that have no room, if each of them says something but to refuse.
-    fn last_resort<'a, 'b: 'a>(
-        &self,
-        blocked: impl Iterator<Item = &'a Verdict<'b>>,
-        ask: &Ask,
-        turn: Turn,
-    ) -> Option<Ruling> {
-        let mut first: Option<Ruled<'a>> = None;
-        let mut failing = Vec::new();
-        for verdict in blocked {
-            let ruled = resort(verdict, ask)?;
-            failing.push((verdict.scope, verdict.limit.id));
-            let is_first = first.as_ref().is_none_or(|known| {
-                decision::precedence(ruled.limit) < decision::precedence(known.limit)
-            });
-            if is_first {
-                first = Some(ruled);
-            }
+    fn decide(&self, case: &Case<'_>) -> Result<(Ruling, Plan)> {
+        let mut plan = *case.plan;
+        let review = self.review(case)?;
+        if let Some(ruling) = self.stop(case, &review)? {
+            return Ok((ruling, plan));
         }
-        let ruled = first?;
-        match ruled.action()? {
-            Action::Queue { timeout_ns } => {
-                if turn == Turn::Asking || (turn == Turn::New && !self.line.has_room_for_any()) {
-                    return None;
-                }
-                Some(Ruling {
-                    decision: Decision::Waiting(Box::new(Waiting {
-                        limit_id: ruled.limit.id,
-                        scope: ruled.scope,
-                        is_queued: true,
-                        timeout_ns: *timeout_ns,
-                    })),
-                    failing,
-                    plan: None,
-                })
-            }
-            _ => diverted(&ruled, &self.version).map(Ruling::of),
-        }
-    }
-
-    fn refusal(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        plan: &Plan,
-        review: &Review<'_>,
-        now: Now,
-    ) -> Result<Refusal> {
-        let (path, version) = (&facts.path, &self.version);
-        let found = decision::refusal(&review.verdicts, &review.seen, path, version, now);
-        let mut refusal = match found {
-            Some(refusal) => refusal,
-            None => self.refusal_by_line(shared, routes, facts, plan, review)?,
-        };
-        let is_money = refusal
-            .limit
+        shrink_to_rest(&mut plan, &review.verdicts, case.ask)?;
+        if let Some(decision) = review
+            .confirm
             .as_ref()
-            .is_some_and(|limit| limit.resource.is_money());
-        if is_money {
-            refusal.output_tokens_that_fit =
-                self.fitting(shared, routes, facts, &plan.tariff, now)?;
+            .and_then(|confirm| diverted(confirm, &self.version))
+        {
+            return Ok((Ruling::of(decision), plan));
         }
-        Ok(refusal)
+        self.check_room(case.shared, case.routes, case.facts, plan.bound)?;
+        let admission = self.admission(case.facts, &plan, case.ask, review)?;
+        Ok((Ruling::of(Decision::Admitted(admission)), plan))
     }
 
-    /// Refuse a request that would fit if others did not stand in line before it.
-    fn refusal_by_line(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        plan: &Plan,
-        review: &Review<'_>,
-    ) -> Result<Refusal> {
-        let mut limits = self.limits(shared, routes, facts);
-        let named = limits.find(|(limit, scope, _)| Some((*scope, limit.id)) == review.contested);
-        let (limit, scope, counter) = named.ok_or(Error::Overflow)?;
-        Ok(decision::refusal_in_line(
-            limit,
-            scope,
-            counter.measure(),
-            plan.held.of(limit.resource),
-            &review.seen,
-            &facts.path,
-            &self.version,
-        ))
-    }
-
-    fn refuse_by_state(&self, path: Path) -> Decision {
+    pub(super) fn refuse_by_state(&self, path: Path) -> Decision {
         let scope = Scope {
             kind: ScopeKind::Organization,
             id: self.id,
@@ -416,6 +269,8 @@ impl Organization {
             seq: self.admissions,
             bound: plan.bound,
             held: plan.held,
+            firm: plan.held,
+            passed_nanos: 0,
             accrued: Amounts::default(),
             step_tokens: ask.step_tokens,
             choices: ask.choices,
@@ -442,26 +297,11 @@ impl Organization {
         waiter: &Waiter,
         ruling: Ruling,
     ) -> Result<Decision> {
-        if let Some(plan) = ruling.plan {
-            self.open(shared, waiter.id, plan, &waiter.ask)?;
+        if let (Decision::Admitted(_), Some(plan)) = (&ruling.decision, ruling.plan) {
+            self.open(shared, waiter.id, plan, &waiter.request.ask)?;
         }
         Ok(ruling.decision)
     }
-}
-
-fn diverted(ruled: &Ruled<'_>, version: &Arc<str>) -> Option<Decision> {
-    let diversion = ruled.diversion(version)?;
-    Some(Decision::Diverted(Box::new(diversion)))
-}
-
-/// Tell whether a request is content with what is left of a limit, on which nothing else is open.
-fn takes_rest(verdict: &Verdict<'_>, plan: &Plan) -> bool {
-    let limit = verdict.limit;
-    let room = limit.cap.saturating_sub(verdict.measure.used);
-    plan.extendable
-        && follows_streams(limit)
-        && verdict.measure.open == 0
-        && plan.least.of(limit.resource) <= room
 }
 
 fn shrink_to_rest(plan: &mut Plan, verdicts: &[Verdict<'_>], ask: &Ask) -> Result<()> {
@@ -471,26 +311,4 @@ fn shrink_to_rest(plan: &mut Plan, verdicts: &[Verdict<'_>], ask: &Ask) -> Resul
         plan.shrink(limit.resource, room, ask.step_tokens)?;
     }
     Ok(())
-}
-
-/// Find the next step that a limit takes when a request does not fit; None if it refuses.
-fn resort<'a>(verdict: &Verdict<'a>, ask: &Ask) -> Option<Ruled<'a>> {
-    let limit = verdict.limit;
-    let taken = ask.steps_taken(limit.id);
-    let steps = limit.steps.iter().enumerate().skip(taken);
-    let mut last = steps.filter(|(_, step)| step.percent >= 100);
-    let (step, _) = last.find(|(_, step)| match &step.action {
-        Action::Downgrade { model } => **model != *ask.subject.model,
-        Action::Queue { .. } | Action::Refuse { .. } => true,
-        Action::Notify | Action::Confirm => false,
-    })?;
-    let ruled = Ruled {
-        limit,
-        scope: verdict.scope,
-        step,
-    };
-    match ruled.action()? {
-        Action::Refuse { .. } => None,
-        _ => Some(ruled),
-    }
 }

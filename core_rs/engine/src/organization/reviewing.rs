@@ -1,6 +1,7 @@
 //! What a request would have to hold, and what every limit on its path says to that.
 use std::sync::Arc;
 
+use super::refusing::Case;
 use super::{Organization, Routes, shared_scopes};
 use crate::ask::{Ask, Streams};
 use crate::board::{Board, ScopeState};
@@ -8,8 +9,7 @@ use crate::charging::Tariff;
 use crate::counter::{Counter, Measure};
 use crate::decision::{self, Diversion, Request, Seen, Verdict, follows_streams, precedence};
 use crate::error::{Error, Result};
-use crate::estimate::{Learner, QUANTILE_PERCENT};
-use crate::id::Id;
+use crate::estimate::Learner;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::money;
 use crate::reservation::{Amounts, Facts, Path};
@@ -36,7 +36,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Return what a limit is asked for.
-    fn request(&self, limit: &Limit) -> Request {
+    pub(super) fn request(&self, limit: &Limit) -> Request {
         let of = |amounts: &Amounts| amounts.of(limit.resource);
         let (amount, least) = if limit.hold == Hold::Bound {
             (of(&self.bound), of(&self.bound))
@@ -111,7 +111,7 @@ pub(super) struct Review<'a> {
     /// The first confirmation that is asked for.
     pub(super) confirm: Option<Ruled<'a>>,
     /// A limit of the path for which others stand in line.
-    pub(super) contested: Option<(Scope, Id)>,
+    pub(super) contested: Option<(&'a Limit, Scope)>,
 }
 
 impl<'a> Review<'a> {
@@ -119,10 +119,9 @@ impl<'a> Review<'a> {
     fn ask(
         &mut self,
         (limit, scope, counter): (&'a Limit, Scope, &Counter),
-        plan: &Plan,
-        ask: &Ask,
-        now: Now,
+        case: &Case<'_>,
     ) -> Result<()> {
+        let (plan, now) = (case.plan, case.now);
         let measure = counter.measure().less(limit.offset_at(now.wall_ns));
         let request = plan.request(limit);
         self.seen.push(Seen {
@@ -137,7 +136,7 @@ impl<'a> Review<'a> {
             self.note_room(limit, measure, request.amount)?;
         }
         if !limit.steps.is_empty() {
-            self.note_steps(limit, scope, measure, request.amount, ask)?;
+            self.note_steps(limit, scope, measure, request.amount, case.ask)?;
         }
         Ok(())
     }
@@ -217,7 +216,7 @@ impl Organization {
     pub(super) fn facts(&self, path: Path, ask: &Ask, now: Now) -> Facts {
         Facts {
             path,
-            subject: ask.subject.clone(),
+            subject: Arc::clone(&ask.subject),
             admitted: now,
         }
     }
@@ -255,16 +254,32 @@ impl Organization {
             extendable,
         };
         if extendable {
-            let learner = learner_of(&facts.path);
-            let model = &facts.subject.model;
-            let expected = self.estimator.expected(model, &learner, QUANTILE_PERCENT);
-            if let Some(tokens) = expected.map(|tokens| tokens.saturating_mul(ask.choices)) {
-                plan.allowed = tokens.min(ask.output_tokens_max);
-                plan.held = tariff.amounts(plan.allowed.saturating_add(ask.step_tokens))?;
-            }
-            plan.least = tariff.amounts(ask.step_tokens)?;
+            self.foresee(&mut plan, facts, ask)?;
         }
         Ok(plan)
+    }
+
+    /// Plan what is held for a stream: what is expected of it, as far as anything is.
+    fn foresee(&self, plan: &mut Plan, facts: &Facts, ask: &Ask) -> Result<()> {
+        let (learner, model) = (learner_of(&facts.path), &facts.subject.model);
+        let held = |percent: usize| {
+            let expected = self.estimator.expected(model, &learner, percent)?;
+            Some(
+                expected
+                    .saturating_mul(ask.choices)
+                    .min(ask.output_tokens_max),
+            )
+        };
+        if let Some(tokens) = held(self.foresight.expected_percent) {
+            plan.allowed = tokens;
+            plan.held = plan
+                .tariff
+                .amounts(tokens.saturating_add(ask.step_tokens))?;
+        }
+        let rest = held(self.foresight.rest_percent).unwrap_or(0);
+        let least = plan.tariff.amounts(rest.saturating_add(ask.step_tokens))?;
+        plan.least = least;
+        Ok(())
     }
 
     /// Tell whether a bound is so large beside what is free that it would keep others out.
@@ -277,9 +292,10 @@ impl Organization {
     ) -> Result<bool> {
         for (limit, _, counter) in self.limits(shared, routes, facts) {
             if limit.is_hard_money() {
-                let free = limit
-                    .cap
-                    .saturating_sub(counter.measure().hard(limit.hold)?);
+                let measure = counter
+                    .measure()
+                    .less(limit.offset_at(facts.admitted.wall_ns));
+                let free = limit.cap.saturating_sub(measure.hard(limit.hold)?);
                 if bound.of(limit.resource).saturating_mul(NEAR_PARTS) > free {
                     return Ok(true);
                 }
@@ -305,38 +321,26 @@ impl Organization {
     }
 
     /// Ask every limit that a new request belongs to.
-    pub(super) fn review<'a>(
-        &'a self,
-        shared: &'a Board,
-        routes: &'a Routes,
-        facts: &'a Facts,
-        (plan, ask): (&Plan, &Ask),
-        now: Now,
-    ) -> Result<Review<'a>> {
+    pub(super) fn review<'a>(&'a self, case: &Case<'a>) -> Result<Review<'a>> {
         let mut review = Review {
             seen: Vec::with_capacity(SEEN_USUAL),
             ..Review::default()
         };
-        for (limit, scope, counter) in self.limits(shared, routes, facts) {
-            review.ask((limit, scope, counter), plan, ask, now)?;
-            if review.contested.is_none() && self.line.is_contested(scope, limit.id) {
-                review.contested = Some((scope, limit.id));
+        for (limit, scope, counter) in self.limits(case.shared, case.routes, case.facts) {
+            review.ask((limit, scope, counter), case)?;
+            let place = (scope, limit.id);
+            if review.contested.is_none() && case.turn.is_contested(&self.line, place) {
+                review.contested = Some((limit, scope));
             }
         }
         Ok(review)
     }
 
     /// Find how long an answer would fit every limit on money.
-    pub(super) fn fitting(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        tariff: &Tariff,
-        now: Now,
-    ) -> Result<Option<(i64, ScopeKind)>> {
+    pub(super) fn fitting(&self, case: &Case<'_>) -> Result<Option<(i64, ScopeKind)>> {
+        let (now, tariff) = (case.now, &case.plan.tariff);
         let mut fitting: Option<(i64, ScopeKind)> = None;
-        for (limit, scope, counter) in self.limits(shared, routes, facts) {
+        for (limit, scope, counter) in self.limits(case.shared, case.routes, case.facts) {
             if !limit.is_hard_money() {
                 continue;
             }
@@ -375,7 +379,7 @@ impl Organization {
                 least: amount,
                 is_over: counter.is_over(facts.admitted),
             };
-            let measure = measure.less(limit.offset_at(now.wall_ns));
+            let measure = measure.firmly().less(limit.offset_at(now.wall_ns));
             verdicts.extend(decision::judge(
                 limit, scope, counter, measure, request, now,
             )?);
