@@ -488,6 +488,11 @@ async def test_ids_of_another_organization_are_not_found(world, database, case: 
             _, code = await post(world, "admin", case, {**wanted, name: text})
             assert code == "NOT_FOUND", (name, text)
             tried += 1
+    for name in wanted.get("scope", {}):
+        for text in (*world.foreign_ids.values(), "nonsense", ""):
+            _, code = await post(world, "admin", case, {**wanted, "scope": {name: text}})
+            assert code == "NOT_FOUND", (name, text)
+            tried += 1
     assert tried >= 8
     assert await everything(database) == before
     assert world.published == []
