@@ -33,6 +33,7 @@ class Action(StrEnum):
     TEAMS_WRITE = "teams_write"
     MEMBERS_WRITE = "members_write"
     COST_CENTERS_WRITE = "cost_centers_write"
+    POOLS_WRITE = "pools_write"
 
 
 class Reach(IntEnum):
@@ -61,6 +62,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.TEAMS_WRITE): _ALL,
     (Role.ADMIN, Action.MEMBERS_WRITE): _ALL,
     (Role.ADMIN, Action.COST_CENTERS_WRITE): _ALL,
+    (Role.ADMIN, Action.POOLS_WRITE): _ALL,
     (Role.BILLING_VIEWER, Action.STRUCTURE_READ): _ALL,
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
     (Role.TEAM_ADMIN, Action.STRUCTURE_READ): _TEAM,

@@ -27,10 +27,12 @@ from controlplane.authz import Action, Reach
 from controlplane.breakers.graphql import BreakerMutation
 from controlplane.cost_centers.graphql import CostCenterMutation
 from controlplane.errors import InvalidInput
+from controlplane.installation.graphql import InstallationMutation, InstallationQuery
 from controlplane.keys.mutations.graphql import KeyMutation
-from controlplane.limits.graphql import LimitMutation
+from controlplane.limits.mutations.graphql import LimitMutation
 from controlplane.live.graphql import LiveSubscription
 from controlplane.policies.graphql import PolicyMutation
+from controlplane.pools.graphql import PoolMutation
 from controlplane.scope import not_found
 from controlplane.tenancy.graphql import Member, User, load_member, user_of
 from controlplane.tenancy.mutations.graphql import TenancyMutation
@@ -47,16 +49,17 @@ enumeration(
     {
         Action.STRUCTURE_READ: "See teams, members and keys, with their limits.",
         Action.REQUESTS_READ: "See requests on record and what they cost.",
-        Action.LIMITS_WRITE: "Set the budgets of the organization and of teams.",
+        Action.LIMITS_WRITE: "Set the limits of the organization, of teams, pools and labels.",
         Action.MEMBER_LIMITS_WRITE: "Set the budgets of members and keys.",
         Action.BREAKERS_WRITE: "Set the thresholds of breakers.",
         Action.KEYS_WRITE: "Create, change, rotate, disable and revoke keys.",
-        Action.RATES_WRITE: "Set the rates of keys.",
+        Action.RATES_WRITE: "Set the rates of members and keys.",
         Action.MODELS_WRITE: "Set which models may be used; a team's admin can only narrow it.",
         Action.TEAMS_WRITE: "Create and change teams.",
         Action.MEMBERS_WRITE: "Make users members, and change their roles and teams.",
         Action.COST_CENTERS_WRITE: "Give cost centers to members and keys; who may do so in all "
         "of the organization also creates, changes and archives them.",
+        Action.POOLS_WRITE: "Create, rename and archive pools, and say which keys draw on them.",
     },
 )
 
@@ -118,7 +121,7 @@ class RateLimitStatus:
 
 
 @strawberry.type(description="What can be asked.")
-class Query:
+class Query(InstallationQuery):
     """What can be asked."""
 
     @resolved("Who asks.")
@@ -175,7 +178,9 @@ class Mutation(
     TenancyMutation,
     CostCenterMutation,
     KeyMutation,
+    PoolMutation,
     LimitMutation,
+    InstallationMutation,
     BreakerMutation,
     PolicyMutation,
     AccessMutation,

@@ -9,7 +9,8 @@ from controlplane.keys import models as _keys
 from controlplane.ledger import models as _ledger
 from controlplane.limits import models as _limits
 from controlplane.policies import models as _policies
+from controlplane.pools import models as _pools
 from controlplane.tenancy import models as _tenancy
 
 METADATA = Row.metadata
-MODULES = (_access, _audit, _keys, _ledger, _limits, _policies, _tenancy)
+MODULES = (_access, _audit, _keys, _ledger, _limits, _policies, _pools, _tenancy)

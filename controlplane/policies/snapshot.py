@@ -17,9 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from controlplane.canonical import canonical_hash, canonical_json
 from controlplane.clock import nanoseconds
 from controlplane.keys.models import KeySecret, KeyState, VirtualKey
+from controlplane.limits.forms import NEUTRAL_CHARGING, forms_of, limit_form, order_of
 from controlplane.limits.models import Limit, LimitKind, Mode, Resource
 from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effective_breakers
-from controlplane.limits.queries import live_limits
+from controlplane.limits.queries import live_installation_limits, live_limits
+from controlplane.limits.subjects import Scope
+from controlplane.limits.windows import Rolling
 from controlplane.policies.models import ModelRule
 from controlplane.scope import owned
 from controlplane.settings import ControlSettings
@@ -35,7 +38,7 @@ INSTANT_NS_MAX = 2**64 - 1
 async def organization_snapshot(
     session: AsyncSession, organization_id: UUID, settings: ControlSettings
 ) -> bytes:
-    """Write all limits and model rules in force, with inherited breakers spelled out.
+    """Write all limits and rules in force, with inherited breakers spelled out.
 
     Raises `NotFound` when there is no such organization.
     """
@@ -46,9 +49,18 @@ async def organization_snapshot(
         "organization_id": str(organization_id),
         "state": organization.state.value,
         "currency": organization.currency,
+        "charging": NEUTRAL_CHARGING,
         "limits": _limits(rows, tree, settings),
-        "models": await _models(session, organization_id),
+        "rules": await _rules(session, organization_id),
     }
+    return canonical_json({**content, "version": canonical_hash(content)})
+
+
+async def installation_snapshot(session: AsyncSession) -> bytes:
+    """Write the limits of providers and of the installation, which bind every organization."""
+    rows = await session.scalars(live_installation_limits())
+    limits = sorted((form for row in rows for form in forms_of(row)), key=order_of)
+    content = {"limits": limits}
     return canonical_json({**content, "version": canonical_hash(content)})
 
 
@@ -87,14 +99,13 @@ async def _tree(session: AsyncSession, organization_id: UUID) -> Tree:
 
 
 def _limits(rows: list[Limit], tree: Tree, settings: ControlSettings) -> list[dict[str, Any]]:
-    plain = [_limit(row) for row in rows if row.kind is not LimitKind.BREAKER]
+    plain = [form for row in rows if row.kind is not LimitKind.BREAKER for form in forms_of(row)]
     defaults: Mapping[int, int | None] = {
         60: settings.breaker_minute_nanos,
         3600: settings.breaker_hour_nanos,
     }
     breakers = effective_breakers(tree, _thresholds(rows), defaults)
-    both = plain + [_breaker(each) for each in breakers]
-    return sorted(both, key=lambda each: str(each["id"]))
+    return sorted(plain + [_breaker(each) for each in breakers], key=order_of)
 
 
 def _thresholds(rows: list[Limit]) -> Thresholds:
@@ -105,55 +116,44 @@ def _thresholds(rows: list[Limit]) -> Thresholds:
     }
 
 
-def _limit(row: Limit) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "kind": row.kind.value,
-        "scope": {"kind": row.scope_kind.value, "id": str(row.scope_id)},
-        "where": row.where,
-        "resource": row.resource.value,
-        "window": _window(row),
-        "cap": row.cap,
-        "mode": row.mode.value,
-        "hold": row.hold.value,
-    }
-
-
-def _window(row: Limit) -> dict[str, Any]:
-    if row.window_period is None:
-        return {"kind": row.window_kind.value, "seconds": row.window_seconds}
-    return {
-        "kind": row.window_kind.value,
-        "period": row.window_period.value,
-        "time_zone": row.window_time_zone,
-    }
-
-
 def _breaker(breaker: EffectiveBreaker) -> dict[str, Any]:
-    return {
-        "id": str(breaker.id),
-        "kind": LimitKind.BREAKER.value,
-        "scope": {"kind": breaker.scope_kind.value, "id": str(breaker.scope_id)},
-        "where": None,
-        "resource": Resource.SPEND.value,
-        "window": {"kind": "rolling", "seconds": breaker.seconds},
-        "cap": breaker.cap_nanos,
-        "mode": Mode.METERED.value,
-        "hold": "bound",
-    }
+    return limit_form(
+        breaker.id,
+        LimitKind.BREAKER,
+        Scope(breaker.scope_kind, breaker.scope_id),
+        Resource.SPEND,
+        Rolling(breaker.seconds).form(),
+        breaker.cap_nanos,
+        Mode.METERED,
+    )
 
 
-async def _models(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
+async def _rules(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
     rules = await session.scalars(
         owned(ModelRule, organization_id).where(ModelRule.allow.is_not(None)).order_by(ModelRule.id)
     )
-    return [
-        {
-            "scope": {"kind": rule.scope_kind.value, "id": str(rule.scope_id)},
-            "allow": rule.allow,
-        }
-        for rule in rules
-    ]
+    return [_rule(rule) for rule in rules]
+
+
+def _rule(rule: ModelRule) -> dict[str, Any]:
+    return {
+        "scope": {"kind": rule.scope_kind.value, "id": str(rule.scope_id)},
+        "models": rule.allow,
+        "tiers": None,
+        "providers": None,
+        "providers_blocked": [],
+        "features_blocked": [],
+        "classes_blocked": [],
+        "endpoints_blocked": [],
+        "tokens_per_request_max": None,
+        "retry_storm_max": None,
+        "output_tokens_default": None,
+        "hold_wait_s": None,
+        "on_cut": None,
+        "refusal_detail": None,
+        "fixed": {},
+        "required": [],
+    }
 
 
 async def _keys(
@@ -210,6 +210,7 @@ def _key(
         "cost_center_id": None if cost_center_id is None else str(cost_center_id),
         "state": key.state.value,
         "expires_at_ns": _optional_ns(key.expires_at),
+        "pools": key.pool_ids or [],
         "secrets": [] if key.state is KeyState.REVOKED else secrets,
     }
 
