@@ -164,6 +164,7 @@ class Comptroller:
                 resets_at_ns=each.ends_at_ns if each.time_zone is not None else None,
                 is_open=each.open or False,
                 frees_at_ns=each.frees_at_ns,
+                still_held=each.held,
             )
             for each in msgspec.json.decode(states, type=list[_EngineLimitState])
         }

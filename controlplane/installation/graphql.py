@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 import strawberry
+from sqlalchemy import false, true
 
 from controlplane.api.connections import (
     FIRST_DEFAULT,
@@ -20,7 +21,7 @@ from controlplane.api.nodes import Node, NodeKind, expect, global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import BigInt, Money
 from controlplane.context import Work
-from controlplane.errors import InvalidInput, NotPermitted
+from controlplane.errors import InvalidInput
 from controlplane.limits import installation as service
 from controlplane.limits.graphql import Enforcement
 from controlplane.limits.installation import NOWHERE, sees_installation
@@ -134,17 +135,17 @@ class InstallationLimitPayload:
 class InstallationQuery:
     """What the operator asks."""
 
-    @resolved("Limits of providers and of the installation, newest first. For the operator.")
+    @resolved(
+        "Limits of providers and of the installation, newest first; none unless you operate it."
+    )
     async def installation_limits(
         self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[InstallationLimit]:
         """List limits beyond organizations."""
-        if not sees_installation(info.context.caller):
-            raise NotPermitted("Only the operator sees the limits of the installation.")
+        is_seen = true() if sees_installation(info.context.caller) else false()
+        query = live_installation_limits().where(is_seen)
         async with info.context.backend.database.read() as session:
-            rows, has_next = await page_by_id(
-                session, live_installation_limits(), Row.id, first=first, after=after
-            )
+            rows, has_next = await page_by_id(session, query, Row.id, first=first, after=after)
         return connection_of(
             rows, installation_limit_of, lambda row: row.id, has_next=has_next, after=after
         )

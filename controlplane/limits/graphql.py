@@ -102,8 +102,8 @@ class BudgetState:
         "cut to four decimals, and 1 where the limit is zero."
     )
     still_held: Money = strawberry.field(
-        description="Held, of an earlier period, by requests that it admitted and that are still "
-        "under way; no part of the other figures."
+        description="The part of `held` that requests under way have not cost so far: what may "
+        "come free again."
     )
     forecast_exhaustion_at: datetime | None = strawberry.field(
         description="When it will be used up if spending goes on as in this period so far; null "

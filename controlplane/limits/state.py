@@ -14,8 +14,8 @@ class LimitState:
     """The live counters of one limit, in its unit (nano units for money).
 
     `resets_at_ns` is the end of a calendar period, None for rolling windows. An open breaker
-    `is_open` until `frees_at_ns` if nothing more is spent. `still_held` is what requests of
-    earlier periods that are still under way hold there.
+    `is_open` until `frees_at_ns` if nothing more is spent. `still_held` is the part of `held`
+    that requests under way have not cost so far.
     """
 
     settled: int

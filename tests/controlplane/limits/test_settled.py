@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from sqlalchemy import event
 
+from controlplane.clock import instant
 from controlplane.ledger.models import LedgerEntryRow
 from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import set_breaker, upsert_budget
@@ -32,6 +33,10 @@ def entry(org, at_ns, nanos, *, team=None) -> LedgerEntryRow:
         usage_source="provider",
         overrun_nanos=0,
     )
+
+
+def clock_now(clock):
+    return instant(clock.wall_ns())
 
 
 async def test_every_limit_of_an_answer_counts_its_own_period(
@@ -61,7 +66,7 @@ async def test_every_limit_of_an_answer_counts_its_own_period(
                 )
         await set_breaker(work, org.id, team, minute_nanos=1, hour_nanos=2)
     breakers = [counted_breaker(team, 60, 1), counted_breaker(team, 3600, 2)]
-    limits = [counted(row) for row in rows.values()] + breakers
+    limits = [counted(row, clock_now(clock)) for row in rows.values()] + breakers
     statements = []
     event.listen(
         database._readers.sync_engine, "before_cursor_execute", lambda *_: statements.append(_)

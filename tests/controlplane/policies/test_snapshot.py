@@ -50,9 +50,30 @@ async def test_the_snapshot_has_exactly_the_agreed_shape(work_as, org, database,
         "state": "active",
         "currency": "USD",
     }
-    assert found["models"] == [
-        {"scope": {"kind": "key", "id": str(key.id)}, "allow": ["gpt-4o-mini"]}
-    ]
+    assert found["charging"] == {
+        "rates": [{"from_ns": 0, "picos": 10**12}],
+        "markup_ppm": 0,
+        "fee_nanos": 0,
+    }
+    [rule] = found["rules"]
+    assert rule == {
+        "scope": {"kind": "key", "id": str(key.id)},
+        "models": ["gpt-4o-mini"],
+        "tiers": None,
+        "providers": None,
+        "providers_blocked": [],
+        "features_blocked": [],
+        "classes_blocked": [],
+        "endpoints_blocked": [],
+        "tokens_per_request_max": None,
+        "retry_storm_max": None,
+        "output_tokens_default": None,
+        "hold_wait_s": None,
+        "on_cut": None,
+        "refusal_detail": None,
+        "fixed": {},
+        "required": [],
+    }
     limits = {each["id"]: each for each in found["limits"]}
     assert limits[str(budget.id)] == {
         "id": str(budget.id),
@@ -63,7 +84,13 @@ async def test_the_snapshot_has_exactly_the_agreed_shape(work_as, org, database,
         "window": {"kind": "calendar", "period": "month", "time_zone": "Europe/Berlin"},
         "cap": 5,
         "mode": "hard",
-        "hold": "bound",
+        "hold": "expected",
+        "steps": [],
+        "cooldown_s": None,
+        "offset": 0,
+        "offset_until_ns": None,
+        "from_ns": None,
+        "until_ns": None,
     }
     rates = [
         (each["resource"], each["window"], each["cap"], each["mode"])
@@ -136,6 +163,7 @@ async def test_keys_carry_digests_until_they_are_revoked(work_as, org, database,
             "team_id": str(org.team),
             "member_id": None,
             "cost_center_id": None,
+            "pools": [],
             "state": "active",
             "expires_at_ns": 1_798_761_599_999_999_000,
             "secrets": [
@@ -266,5 +294,5 @@ async def test_a_model_name_is_no_longer_than_the_engine_reads(
         with pytest.raises(InvalidInput):
             await allow()
     raw = await snapshot_of(database, org, installation.settings)
-    assert [each["allow"] for each in json.loads(raw)["models"]] == ([[name]] if fits else [])
+    assert [each["models"] for each in json.loads(raw)["rules"]] == ([[name]] if fits else [])
     Engine().load_organization(raw, b"[]", installation.clock.wall_ns(), 0)
