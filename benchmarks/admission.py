@@ -65,7 +65,7 @@ def loaded_engine() -> Engine:
     """Make an engine with one key under twelve limits that never refuse."""
     engine = Engine()
     limits = [
-        _limit(number, *shape)
+        limit_form(number, *shape)
         for number, shape in enumerate(
             [
                 *(
@@ -103,7 +103,10 @@ def loaded_engine() -> Engine:
 _SCOPES = (("key", KEY), ("member", MEMBER), ("team", TEAM), ("organization", ORGANIZATION))
 
 
-def _limit(number: int, kind: str, scope: str, scope_id: str, resource: str, mode: str) -> dict:
+def limit_form(
+    number: int, kind: str, scope: str, scope_id: str, resource: str, mode: str
+) -> dict[str, object]:
+    """Write a limit that never refuses as policy snapshots have it; a budget's period by number."""
     rolling = {"kind": "rolling", "seconds": 60}
     calendar = {"kind": "calendar", "period": "month" if number % 2 else "day", "time_zone": "UTC"}
     return {

@@ -12,7 +12,7 @@ class OrganizationChanged:
     """Policy or keys of an organization changed; whoever decides for it must load them again.
 
     `key_ids` names the keys that changed, none with `policy` meaning all; `policy` says whether
-    limits or model rules did.
+    limits or rules did.
     """
 
     organization_id: UUID

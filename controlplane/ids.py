@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from hashlib import sha256
 from uuid import UUID
 
 from controlplane.clock import Clock
@@ -44,3 +45,12 @@ class IdSource:
         taken = self._pool[self._used : self._used + _RANDOM_BYTES]
         self._used += _RANDOM_BYTES
         return taken
+
+
+def derived_id(kind: str, label: str) -> UUID:
+    """Name what has no identifier of its own; labels are compared exactly.
+
+    The first 16 bytes of the SHA-256 of the kind, a zero byte and the label, in UTF-8: the engine
+    names the scopes of labels alike.
+    """
+    return UUID(bytes=sha256(f"{kind}\0{label}".encode()).digest()[:16])

@@ -377,7 +377,8 @@ class EngineError(Exception):
 
     `code` is stable: invalid_argument, invalid_json, invalid_policy, invalid_keys, too_many,
     overflow, unknown_key, unknown_organization, organization_not_loaded, unknown_reservation,
-    duplicate_reservation, already_settled, already_released, unbooked_full, poisoned.
+    duplicate_reservation, already_settled, already_released, unbooked_full,
+    no_exchange_rate, poisoned.
     """
 
     code: str
@@ -396,8 +397,8 @@ class Engine:
     def load_keys(self, keys_json: bytes) -> int:
         """Insert or replace the listed keys with their secrets; return how many were given.
 
-        A list of `{"id", "organization_id", "team_id", "member_id", "cost_center_id", "state",
-        "expires_at_ns", "secrets": [{"digest", "expires_at_ns"}]}`; all or none are applied.
+        A list of `{"id", "organization_id", "team_id", "member_id", "cost_center_id", "pools",
+        "state", "expires_at_ns", "secrets": [{"digest", "expires_at_ns"}]}`; all or none are applied.
 
         Raises EngineError: invalid_json, invalid_keys, too_many.
         """
@@ -435,46 +436,110 @@ class Engine:
         Raises EngineError: invalid_argument (not 32 bytes), organization_not_loaded.
         """
 
-    def model_refused_by(self, key: int, model: str) -> str | None:
-        """Return the kind of the first scope that does not allow the model, None if all do.
+    def missing_shared(self, snapshot_json: bytes, wall_ns: int, mono_ns: int) -> bytes:
+        """List as JSON the counters that limits of the installation need and that are not kept.
 
-        In the order organization, team, member, key.
+        Raises EngineError: invalid_json, invalid_policy, too_many.
+        """
+
+    def load_shared(
+        self, snapshot_json: bytes, seeds_json: bytes, wall_ns: int, mono_ns: int
+    ) -> None:
+        """Put the limits of the installation and its providers in force for the next request.
+
+        `{"version", "limits"}`; their spend is what providers bill, in the price sheet's currency.
+
+        Raises EngineError: invalid_json, invalid_policy, too_many, overflow.
+        """
+
+    def shared_states(self, wall_ns: int, mono_ns: int) -> bytes:
+        """List as JSON the state of every limit that `load_shared` put in force."""
+
+    def refused_by_rule(
+        self,
+        key: int,
+        *,
+        model: str,
+        provider: str,
+        endpoint: str,
+        request_class: str,
+        tier: str | None = None,
+        feature: str | None = None,
+    ) -> tuple[str, str] | None:
+        """Return why static policy refuses a use, and the kind of scope; None if all allow it.
+
+        Of several codes the first in the order of the precedence, of several scopes the widest.
 
         Raises EngineError: unknown_key, organization_not_loaded.
         """
 
-    def admit(
-        self,
-        key: int,
-        reservation_id: bytes,
-        spend_nanos: int,
-        tokens: int,
-        model: str,
-        provider: str,
-        wall_ns: int,
-        mono_ns: int,
-    ) -> Admission | Refusal:
-        """Reserve on every limit of the key's path, or refuse and leave no trace.
+    def ruling_json(self, key: int) -> bytes:
+        """Tell as JSON what static policy holds for the requests of a key.
 
-        `reservation_id` is 16 bytes, new; `spend_nanos` and `tokens` are upper bounds, ≥ 0.
+        `{"tokens_per_request_max", "retry_storm_max", "output_tokens_default", "hold_wait_s", "on_cut", "refusal_detail",
+        "fixed", "required"}`.
+
+        Raises EngineError: unknown_key, organization_not_loaded.
+        """
+
+    def charge(self, key: int, cost_nanos: int, wall_ns: int) -> int:
+        """Return what the key's organization is charged for what a provider bills.
+
+        Raises EngineError: no_exchange_rate, overflow, unknown_key, organization_not_loaded.
+        """
+
+    def admit(
+        self, key: int, reservation_id: bytes, ask: Ask, wall_ns: int, mono_ns: int
+    ) -> Admission | Refusal | Waiting | Diversion:
+        """Reserve on every limit of the key's path, or leave no trace.
+
+        `reservation_id` is 16 bytes, new. A request that waits is known by it: an effect tells
+        what becomes of it.
 
         Raises EngineError: invalid_argument, unknown_key, organization_not_loaded,
-        duplicate_reservation, too_many, unbooked_full, overflow.
+        duplicate_reservation, too_many, unbooked_full, no_exchange_rate, overflow.
         """
 
     def preview(
-        self,
-        key: int,
-        spend_nanos: int,
-        tokens: int,
-        model: str,
-        provider: str,
-        wall_ns: int,
-        mono_ns: int,
-    ) -> Admission | Refusal:
+        self, key: int, ask: Ask, wall_ns: int, mono_ns: int
+    ) -> Admission | Refusal | Waiting | Diversion:
         """Decide as `admit` would at this instant, with the same figures, and reserve nothing.
 
         Raises EngineError: as `admit`, but for duplicate_reservation.
+        """
+
+    def give_up(
+        self, organization: int, reservation_id: bytes, wall_ns: int, mono_ns: int
+    ) -> Admission | Refusal | Waiting | Diversion:
+        """Take a request out of the line before its time is up, and say what becomes of it.
+
+        Raises EngineError: unknown_reservation (it does not wait any more), and as `admit`.
+        """
+
+    def leave(self, organization: int, reservation_id: bytes, wall_ns: int, mono_ns: int) -> bool:
+        """Forget a request in the line whose client left; False if it does not wait any more.
+
+        Raises EngineError: invalid_argument, organization_not_loaded, overflow.
+        """
+
+    def go_on(self, organization: int, wall_ns: int, mono_ns: int) -> bool:
+        """Let time pass: breakers close, waits end, periods begin; effects tell of it.
+
+        Returns whether anybody still waits, or a breaker is still open.
+
+        Raises EngineError: organization_not_loaded, overflow, invalid_argument.
+        """
+
+    def has_effects(self, organization: int) -> bool:
+        """Tell whether there is something to be taken.
+
+        Raises EngineError: organization_not_loaded.
+        """
+
+    def take_effects(self, organization: int) -> list[Effect]:
+        """Take what has happened to others than the requests that were acted on, in order.
+
+        Raises EngineError: organization_not_loaded.
         """
 
     def key_limits(self, key: int, wall_ns: int, mono_ns: int) -> KeyLimits:
@@ -487,14 +552,14 @@ class Engine:
         self,
         organization: int,
         reservation_id: bytes,
-        spend_nanos: int,
-        tokens: int,
+        output_tokens: int,
         wall_ns: int,
         mono_ns: int,
-    ) -> Refusal | None:
-        """Add these amounts to what an open reservation holds; None when they are held.
+    ) -> int | None:
+        """Let a stream relay so many output tokens; return how many it may, which can be more.
 
-        On all hard limits of the reservation or on none; metered limits do not refuse it.
+        None where a hard limit has no room: the youngest stream on it is cut, which may be this
+        one, and an effect tells when there is room. Beyond the bound nothing is held.
 
         Raises EngineError: invalid_argument, unknown_reservation, already_settled,
         already_released, organization_not_loaded, overflow.
@@ -504,7 +569,7 @@ class Engine:
         self,
         organization: int,
         reservation_id: bytes,
-        spend_nanos: int,
+        cost_nanos: int,
         tokens: int,
         wall_ns: int,
         mono_ns: int,
@@ -521,14 +586,16 @@ class Engine:
         self,
         organization: int,
         reservation_id: bytes,
-        spend_nanos: int,
+        cost_nanos: int,
         tokens: int,
+        output_tokens: int | None,
         wall_ns: int,
         mono_ns: int,
     ) -> Settlement:
         """Book what a request really cost, in the period that admitted it, and end its hold.
 
-        Applies even beyond the hold and the caps. Repeated, it returns the first result with
+        Applies even beyond the hold and the caps. From `output_tokens` the length of answers is
+        learned; None where it says nothing of it. Repeated, it returns the first result with
         `first` False, until `booked_through` has passed it.
 
         Raises EngineError: invalid_argument, unknown_reservation, already_released,
@@ -554,7 +621,7 @@ class Engine:
         """List as JSON the state of every limit of an organization.
 
         Each is `{"limit_id", "kind", "scope", "where", "resource", "window", "time_zone", "mode",
-        "cap", "settled", "used", "held", "starts_at_ns", "ends_at_ns", "open", "frees_at_ns",
+        "hold", "cap", "settled", "used", "held", "starts_at_ns", "ends_at_ns", "open", "frees_at_ns",
         "empties_at_ns"}`.
         `used` is settled + what open requests have cost so far (what metered limits measure),
         `held` the rest of the holds (hard limits measure used + held). `open` and `frees_at_ns`
@@ -580,11 +647,124 @@ class Engine:
         Raises EngineError: unknown_organization.
         """
 
+    def organization_id(self, organization: int) -> str:
+        """Return the id of the organization that has this number.
+
+        Raises EngineError: unknown_organization.
+        """
+
     def open_reservations(self, organization_id: str) -> int:
         """Count the open reservations of an organization.
 
         Raises EngineError: unknown_organization, organization_not_loaded.
         """
+
+@final
+class Ask:
+    """What a request asks for; money in nano units of the price sheet's currency.
+
+    `model` is the name callers use of the model that serves. `bound_nanos` is the most that it
+    costs, `input_nanos` the most without an answer, `output_picos` the dearest price of an output
+    token. `output_tokens_max` bounds all choices together. `step_tokens` stay free ahead of a
+    stream. `streams`: `plain` (an answer in one piece), `stream` (the caller wants one),
+    `assembled` (one piece, which the proxy can put together from a stream where money is short).
+    `taken` lists limits with how many of their steps the request has passed.
+    """
+
+    def __new__(
+        cls,
+        *,
+        model: str,
+        provider: str,
+        input_tokens: int,
+        output_tokens_max: int,
+        bound_nanos: int,
+        input_nanos: int,
+        output_picos: int,
+        tier: str | None = None,
+        feature: str | None = None,
+        agent: str | None = None,
+        end_user: str | None = None,
+        session: str | None = None,
+        choices: int = 1,
+        step_tokens: int = 0,
+        calibration: int = 1,
+        streams: str = "plain",
+        may_wait: bool = False,
+        taken: list[tuple[str, int]] | None = None,
+    ) -> Self:
+        """Make one.
+
+        Raises EngineError: invalid_argument.
+        """
+
+@final
+class Waiting:
+    """Say that a request waits in line; nothing is held for it, and an effect ends it."""
+
+    @property
+    def limit_id(self) -> str: ...
+    @property
+    def scope_kind(self) -> str: ...
+    @property
+    def is_queued(self) -> bool:
+        """Whether a step of the limit lets it queue, also where no open request is in its way."""
+    @property
+    def timeout_ns(self) -> int: ...
+
+@final
+class Diversion:
+    """Say that a step of a limit asks for something before the request may pass."""
+
+    @property
+    def limit_id(self) -> str: ...
+    @property
+    def scope_kind(self) -> str: ...
+    @property
+    def step(self) -> int:
+        """Which of the limit's steps, from 0."""
+    @property
+    def percent(self) -> int: ...
+    @property
+    def action(self) -> str:
+        """`downgrade` or `confirm`."""
+    @property
+    def model(self) -> str | None:
+        """What to serve it by."""
+    @property
+    def policy_version(self) -> str: ...
+
+@final
+class Effect:
+    """Something that happened to another request, or to a breaker.
+
+    `kind` is `admitted` (a request that waited; `decision` is its Admission), `ended` (its Refusal
+    or Diversion), `granted` (a stream may relay `tokens`), `cut` (a stream is to be closed at once
+    for the limit of the Refusal), `breaker` (it opened or closed; the figures are then given).
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def reservation_id(self) -> bytes | None: ...
+    @property
+    def decision(self) -> Admission | Refusal | Diversion | None: ...
+    @property
+    def tokens(self) -> int | None: ...
+    @property
+    def limit_id(self) -> str | None: ...
+    @property
+    def scope_kind(self) -> str | None: ...
+    @property
+    def scope_id(self) -> str | None: ...
+    @property
+    def is_open(self) -> bool | None: ...
+    @property
+    def sum(self) -> int | None: ...
+    @property
+    def cap(self) -> int | None: ...
+    @property
+    def at_wall_ns(self) -> int | None: ...
 
 @final
 class Principal:
@@ -640,11 +820,32 @@ class Admission:
     def cost_center_id(self) -> str | None:
         """Cost center of the key when this was decided."""
     @property
+    def pool_ids(self) -> list[str]:
+        """Pools of the key when this was decided."""
+    @property
     def spend_nanos(self) -> int:
-        """Held, in nano units."""
+        """Held by limits that hold what is expected: the charge in nano units."""
     @property
     def tokens(self) -> int:
-        """Held."""
+        """Held by the same."""
+    @property
+    def bound_nanos(self) -> int:
+        """Held by all other limits: the most that it can be charged."""
+    @property
+    def bound_cost_nanos(self) -> int:
+        """The most that the provider can bill, in the price sheet's currency."""
+    @property
+    def bound_tokens(self) -> int:
+        """The most that it can use."""
+    @property
+    def calibration(self) -> int:
+        """What the bound was multiplied by."""
+    @property
+    def output_tokens_allowed(self) -> int:
+        """Output tokens that may be relayed before `extend`."""
+    @property
+    def extendable(self) -> bool:
+        """Whether the provider is to be asked for a stream, which the hold follows."""
     @property
     def admitted_wall_ns(self) -> int:
         """Instant whose calendar periods count it: the latest the organization has seen."""
@@ -677,7 +878,7 @@ class Refusal:
     """Say which limit refused, with its figures, and when the request can succeed.
 
     Instant and `waits_for` are those of the refusing limit that frees last. `kind` is budget,
-    breaker, rate or quota; or `key`, `organization` when their state refuses, and then all that
+    balance, breaker, rate, quota or concurrency; or `key`, `organization` when their state refuses, and then all that
     describes a limit is None.
     """
 
@@ -704,10 +905,12 @@ class Refusal:
     def scope_id(self) -> str: ...
     @property
     def resource(self) -> str | None:
-        """`spend`, `requests` or `tokens`."""
+        """`spend`, `requests`, `tokens` or `concurrency`."""
     @property
     def window(self) -> str | None:
-        """`rolling_60s`, `rolling_3600s`, `calendar_day`, `calendar_week`, `calendar_month`."""
+        """`rolling_60s`, `rolling_3600s`, `calendar_day`, `calendar_week`, `calendar_month`,
+        `days`, `lifetime` or `now`.
+        """
     @property
     def time_zone(self) -> str | None: ...
     @property
@@ -726,7 +929,13 @@ class Refusal:
     def retry_after_ns(self) -> int | None: ...
     @property
     def waits_for(self) -> str | None:
-        """`open_requests` (at no known instant), `period` or `never`."""
+        """`open_requests` (at no known instant), `period`, `top_up` or `never`."""
+    @property
+    def output_tokens_that_fit(self) -> int | None:
+        """Output tokens with which every limit on money has room; None if money is not short."""
+    @property
+    def fitting_scope_kind(self) -> str | None:
+        """Whose limit allows no more than these."""
     @property
     def policy_version(self) -> str: ...
     def seen_json(self) -> bytes:
@@ -743,9 +952,20 @@ class Settlement:
     def seq(self) -> int:
         """Number of the settlement in its organization, from 1."""
     @property
-    def spend_nanos(self) -> int: ...
+    def spend_nanos(self) -> int:
+        """The charge, in nano units of the organization's currency."""
+    @property
+    def cost_nanos(self) -> int: ...
     @property
     def tokens(self) -> int: ...
+    @property
+    def bound_ratio(self) -> int:
+        """How many times its bound without calibration it cost, rounded up, at least 1."""
+    @property
+    def crossed(self) -> list[tuple[str, int, int, int, int, int]]:
+        """Shares of caps that were reached: limit id, start of the period in wall nanoseconds,
+        percent, how often it was told before in the period, what is settled, the cap.
+        """
     @property
     def overrun_nanos(self) -> int:
         """Spend beyond what was held."""

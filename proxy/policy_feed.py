@@ -55,6 +55,10 @@ class Currencies(dict[str, str]):
         )
 
 
+def _ignore(_organization_id: str) -> None:
+    """Do nothing: nobody wants to hear."""
+
+
 class PolicyFeed:
     """Loads what changed before the change is answered, so that it holds for the next request."""
 
@@ -80,6 +84,8 @@ class PolicyFeed:
         self._loading: set[asyncio.Task[None]] = set()
         self._retrying: asyncio.Task[None] | None = None
         self.currencies = Currencies()
+        self.on_loaded: Callable[[str], None] = _ignore
+        """Told of each organization whose policy has been put in force."""
 
     async def load_all(self) -> None:
         """Load every organization with its keys; called once, before the first request.
@@ -130,6 +136,7 @@ class PolicyFeed:
             await self._load_keys(organization_id, change.key_ids or None)
         if head is not None:
             self.currencies[head.organization_id] = head.currency
+            self.on_loaded(head.organization_id)
         self._closed.discard(organization_id)
 
     def _close(self, organization_id: UUID) -> None:

@@ -47,7 +47,7 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "concurrencyLimits": "first",
         "installationLimits": "first",
         "pools": "first",
-        "modelRules": "first",
+        "rules": "first",
         "costCenters": "first",
         "accessTokens": "first",
         "requests": "first",

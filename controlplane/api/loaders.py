@@ -19,7 +19,7 @@ from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_name
 from controlplane.limits.settled import CountedLimit, settled_states
 from controlplane.limits.state import LimitState
 from controlplane.limits.subjects import Scope, scope_of_row
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule
 from controlplane.policies.queries import rules_of
 from controlplane.scope import TenantRow, owned
 from controlplane.tenancy.models import Organization, User
@@ -139,12 +139,12 @@ def rates(database: Database) -> DataLoader[RowKey, LimitPair | None]:
     return in_organizations(database, look_up, lambda: None)
 
 
-def rules(database: Database) -> DataLoader[ScopeKey, ModelRule | None]:
-    """Make a loader of the model rules that scopes have themselves."""
+def rules(database: Database) -> DataLoader[ScopeKey, Rule | None]:
+    """Make a loader of the rules that scopes have themselves."""
 
     async def look_up(
         session: AsyncSession, organization_id: UUID, scopes: Sequence[Scope]
-    ) -> dict[Scope, ModelRule | None]:
+    ) -> dict[Scope, Rule | None]:
         found = await rules_of(session, organization_id, scopes)
         return {Scope(row.scope_kind, row.scope_id): row for row in found}
 

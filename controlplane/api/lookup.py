@@ -22,8 +22,8 @@ from controlplane.limits.graphql import budget_of, concurrency_limit_of, rate_li
 from controlplane.limits.installation import NOWHERE, sees_installation
 from controlplane.limits.models import InstallationLimit, Limit, LimitKind
 from controlplane.limits.subjects import Scope, scope_of_row
-from controlplane.policies.graphql import model_rule_of
-from controlplane.policies.models import ModelRule
+from controlplane.policies.graphql import rule_of
+from controlplane.policies.models import Rule
 from controlplane.pools.graphql import pool_of
 from controlplane.scope import owned
 from controlplane.tenancy.graphql import cost_center_of, member_of, team_of
@@ -131,14 +131,14 @@ async def _breaker(info: Info, name: GlobalId) -> Found | None:
     return breaker_of(name.organization_id, pair), seen
 
 
-async def _model_rule(info: Info, name: GlobalId) -> Found | None:
+async def _rule(info: Info, name: GlobalId) -> Found | None:
     async with info.context.backend.database.read() as session:
-        query = owned(ModelRule, name.organization_id).where(ModelRule.id == name.id)
+        query = owned(Rule, name.organization_id).where(Rule.id == name.id)
         row = await session.scalar(query)
     if row is None:
         return None
     scope = Scope(row.scope_kind, row.scope_id)
-    return model_rule_of(row), await sees_scope(info, row.organization_id, scope)
+    return rule_of(row), await sees_scope(info, row.organization_id, scope)
 
 
 async def _access_token(info: Info, name: GlobalId) -> Found | None:
@@ -180,7 +180,7 @@ _FINDERS: Mapping[NodeKind, Find] = {
     NodeKind.ORGANIZATION_BREAKER: _breaker,
     NodeKind.TEAM_BREAKER: _breaker,
     NodeKind.MEMBER_BREAKER: _breaker,
-    NodeKind.MODEL_RULE: _model_rule,
+    NodeKind.RULE: _rule,
     NodeKind.REQUEST: _request,
     NodeKind.COST_CENTER: _cost_center,
     NodeKind.ACCESS_TOKEN: _access_token,

@@ -31,7 +31,7 @@ class NodeKind(StrEnum):
     ORGANIZATION_BREAKER = "o"
     TEAM_BREAKER = "t"
     MEMBER_BREAKER = "m"
-    MODEL_RULE = "A"
+    RULE = "A"
     REQUEST = "Q"
     COST_CENTER = "C"
     ACCESS_TOKEN = "P"  # noqa: S105  a letter
@@ -68,7 +68,7 @@ _SUBJECT_NODES = {
     "concurrency": NodeKind.CONCURRENCY_LIMIT,
     "installation_limits": NodeKind.INSTALLATION_LIMIT,
     "pools": NodeKind.POOL,
-    "model_rules": NodeKind.MODEL_RULE,
+    "rules": NodeKind.RULE,
     "rate": NodeKind.RATE_LIMIT,
     "organization_breaker": NodeKind.ORGANIZATION_BREAKER,
     "team_breaker": NodeKind.TEAM_BREAKER,

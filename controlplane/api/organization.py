@@ -53,8 +53,8 @@ from controlplane.limits.queries import (
 )
 from controlplane.limits.subjects import Scope
 from controlplane.limits.windows import Calendar, slot_of
-from controlplane.policies.graphql import ModelRule, load_model_rule, model_rule_of
-from controlplane.policies.models import ModelRule as RuleRow
+from controlplane.policies.graphql import Rule, load_rule, rule_of
+from controlplane.policies.models import Rule as RuleRow
 from controlplane.policies.queries import visible_rules
 from controlplane.pools.graphql import Pool, pool_of
 from controlplane.pools.models import Pool as PoolRow
@@ -244,11 +244,11 @@ class Organization(Node):
             return None
         return await load_breaker(info, self.row.id, about)
 
-    @resolved("The model rule in force of a scope in it; null when there is none you may see.")
-    async def model_rule(self, info: Info, scope: ScopeInside) -> ModelRule | None:
-        """Find a model rule."""
+    @resolved("The rule of a scope in it; null when there is none you may see.")
+    async def rule(self, info: Info, scope: ScopeInside) -> Rule | None:
+        """Find a rule."""
         about = await self._seen(info, scope)
-        return None if about is None else await load_model_rule(info, self.row.id, about)
+        return None if about is None else await load_rule(info, self.row.id, about)
 
     @resolved("Breakers with thresholds of their own.")
     async def breakers(
@@ -301,13 +301,13 @@ class Organization(Node):
             query = query.where(PoolRow.archived_at.is_(None))
         return await _page(info, query, PoolRow.id, pool_of, first, after)
 
-    @resolved("Model rules in force.")
-    async def model_rules(
+    @resolved("What requests may be: its rule, and those of its teams and keys.")
+    async def rules(
         self, info: Info, first: First = FIRST_DEFAULT, after: After = None
-    ) -> Connection[ModelRule]:
-        """List model rules."""
+    ) -> Connection[Rule]:
+        """List rules."""
         query = visible_rules(info.context.caller, self.row.id)
-        return await _page(info, query, RuleRow.id, model_rule_of, first, after)
+        return await _page(info, query, RuleRow.id, rule_of, first, after)
 
     @resolved("Requests on record, allowed, refused and failed.")
     async def requests(

@@ -25,7 +25,7 @@ from controlplane.limits.queries import LimitPair
 from controlplane.limits.state import LimitState, LimitStates
 from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule
 from controlplane.pools.models import Pool
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
 from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
@@ -120,8 +120,8 @@ class Loaders:
         return loaders.settled(self._database, self._clock.wall_ns)
 
     @cached_property
-    def rules(self) -> DataLoader[ScopeKey, ModelRule | None]:
-        """The model rules of scopes."""
+    def rules(self) -> DataLoader[ScopeKey, Rule | None]:
+        """The rules of scopes."""
         return loaders.rules(self._database)
 
     @cached_property

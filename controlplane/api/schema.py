@@ -54,7 +54,7 @@ enumeration(
         Action.BREAKERS_WRITE: "Set the thresholds of breakers.",
         Action.KEYS_WRITE: "Create, change, rotate, disable and revoke keys.",
         Action.RATES_WRITE: "Set the rates of members and keys.",
-        Action.MODELS_WRITE: "Set which models may be used; a team's admin can only narrow it.",
+        Action.MODELS_WRITE: "Set rules of what requests may be; a team's admin can only narrow.",
         Action.TEAMS_WRITE: "Create and change teams.",
         Action.MEMBERS_WRITE: "Make users members, and change their roles and teams.",
         Action.COST_CENTERS_WRITE: "Give cost centers to members and keys; who may do so in all "

@@ -32,7 +32,7 @@ from controlplane.keys.rotation import previous_ends_at, rotated_at
 from controlplane.limits.graphql import Budget, RateLimit, budgets_of, rate_limit_of_key
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope
-from controlplane.policies.graphql import ModelRule, load_model_rule
+from controlplane.policies.graphql import Rule, load_rule
 from controlplane.pools.graphql import Pool, load_pools
 from controlplane.tenancy import models as tenancy
 from controlplane.tenancy.graphql import (
@@ -154,16 +154,16 @@ class VirtualKey(Node):
         now = info.context.backend.installation.now()
         return previous_ends_at(await self._secrets(info), now)
 
-    @resolved("Its own rule about models; null: all that its team and organization may use.")
-    async def model_rule(self, info: Info) -> ModelRule | None:
-        """Load the model rule."""
-        return await load_model_rule(info, self.row.organization_id, self._scope)
+    @resolved("Its own rule; null: what its team and organization may do, it may.")
+    async def rule(self, info: Info) -> Rule | None:
+        """Load the rule."""
+        return await load_rule(info, self.row.organization_id, self._scope)
 
     @resolved("Models of its own rule; null: all that its team and organization may use.")
     async def allowed_models(self, info: Info) -> list[str] | None:
         """List the models."""
-        rule = await load_model_rule(info, self.row.organization_id, self._scope)
-        return None if rule is None else rule.allow
+        rule = await load_rule(info, self.row.organization_id, self._scope)
+        return None if rule is None else rule.models
 
     @resolved("Its rates; null while it never had any.")
     async def rate_limit(self, info: Info) -> RateLimit | None:

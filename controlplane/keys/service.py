@@ -17,7 +17,7 @@ from controlplane.keys.idempotency import earlier_result, remember_result
 from controlplane.keys.models import KEY_NAME_LENGTH_MAX, KeySecret, KeyState, VirtualKey
 from controlplane.keys.secret import SecretKind, digest, new_secret
 from controlplane.limits.service import set_new_key_rates
-from controlplane.policies.service import set_new_key_models
+from controlplane.policies.service import set_new_key_rule
 from controlplane.pools.service import checked_pools
 from controlplane.scope import subject_of
 from controlplane.tenancy.queries import member_by_id, organization_by_id, team_by_id
@@ -43,6 +43,7 @@ class NewKey:
     expires_at: datetime | None = None
     tags: dict[str, str] = field(default_factory=dict)
     allowed_models: tuple[str, ...] | None = None
+    agent: str | None = None
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     is_test: bool = False
@@ -269,8 +270,8 @@ async def _set_rules(work: Work, key: VirtualKey, new: NewKey) -> None:
         requests_per_minute=new.requests_per_minute,
         tokens_per_minute=new.tokens_per_minute,
     )
-    if new.allowed_models is not None:
-        await set_new_key_models(work, key.organization_id, key.id, new.allowed_models)
+    target = Target(key.organization_id, team_id=key.team_id, member_id=key.member_id)
+    await set_new_key_rule(work, target, key.id, models=new.allowed_models, agent=new.agent)
 
 
 def checked_expiry(work: Work, expires_at: datetime | None) -> datetime | None:

@@ -19,12 +19,13 @@ from uuid import UUID
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from controlplane.ledger.events import raise_calibrations, write_breaker_events, write_crossings
 from controlplane.ledger.models import DecisionRow, LedgerEntryRow
-from controlplane.ledger.records import DecisionRecord, LedgerEntry
+from controlplane.ledger.records import BreakerEvent, DecisionRecord, LedgerEntry
 
 # A conversion takes about 3 µs a record: the event loop is let go after at most 0.2 ms.
 CONVERT_ROWS_MAX = 64
-# 32 rows of 51 columns stay below SQLite's limit of 32,766 parameters; more gain nothing.
+# 32 rows of 61 columns stay below SQLite's limit of 32,766 parameters; more gain nothing.
 STATEMENT_ROWS_MAX = 32
 INTEGER_MAX = 2**63 - 1
 
@@ -38,8 +39,10 @@ _LED_BY = (
     "key_id",
     "cost_center_id",
     "limit_id",
+    "cut_limit_id",
     "tags",
     "seen",
+    "steps",
 )
 _DECISIONS = DecisionRow.metadata.tables["decision_records"]
 _ENTRIES = LedgerEntryRow.metadata.tables["ledger_entries"]
@@ -54,6 +57,12 @@ _ENTRY_COLUMNS = (
     "key_id",
     "model",
     "provider",
+    "tier",
+    "pools",
+    "feature",
+    "agent",
+    "end_user",
+    "session",
     "admitted_at_ns",
     "settled_at_ns",
     "cost_nanos",
@@ -67,12 +76,17 @@ _ENTRY_COLUMNS = (
 
 
 async def write_batch(
-    session: AsyncSession, records: Sequence[DecisionRecord], *, cleaned: bool = False
+    session: AsyncSession,
+    records: Sequence[DecisionRecord],
+    events: Sequence[BreakerEvent] = (),
+    *,
+    cleaned: bool = False,
 ) -> None:
-    """Add records and the entries of those that settled; what is there already stays as it is.
+    """Add records, the entries of those that settled, and what they caused, with breaker events.
 
-    `cleaned` replaces text that a database refuses (NUL, lone surrogates) and clamps integers to
-    64 bits, so that one odd request cannot hold up all others.
+    What is there already stays as it is. `cleaned` replaces text that a database refuses (NUL,
+    lone surrogates) and clamps integers to 64 bits, so that one odd request cannot hold up all
+    others.
     """
     decisions, entries = await _rows(records)
     if cleaned:
@@ -80,6 +94,9 @@ async def write_batch(
     connection = await session.connection()
     await _insert(connection, _DECISIONS, _DECISION_COLUMNS, decisions)
     await _insert(connection, _ENTRIES, _ENTRY_COLUMNS, entries)
+    await write_crossings(session, records)
+    await raise_calibrations(session, records)
+    await write_breaker_events(session, events)
 
 
 async def _rows(records: Sequence[DecisionRecord]) -> tuple[list[Values], list[Values]]:
@@ -110,8 +127,10 @@ def _decision_row(names: Values, record: DecisionRecord) -> Values:
         *names,
         _hex(record.cost_center_id),
         _hex(record.limit_id),
+        _hex(record.cut_limit_id),
         record.tags.decode("utf-8", "replace"),
         record.seen.decode("utf-8", "replace"),
+        record.steps.decode("utf-8", "replace"),
         *_as_they_are(record),
     )
 
@@ -119,8 +138,14 @@ def _decision_row(names: Values, record: DecisionRecord) -> Values:
 def _entry_row(names: Values, record: DecisionRecord, entry: LedgerEntry) -> Values:
     return (
         *names,
-        record.served_model,
+        record.model,
         record.provider,
+        record.tier,
+        record.pools,
+        record.feature,
+        record.agent,
+        record.end_user,
+        record.session,
         record.admitted_at_ns,
         entry.settled_at_ns,
         record.cost_nanos,

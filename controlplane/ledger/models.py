@@ -1,16 +1,16 @@
 """Tables of what was decided and what was booked.
 
 Rows are only ever added. They carry no foreign keys: a record outlives the key and the team it
-names, and each check would be paid on every request. The recorder writes them without the ORM;
-the classes serve migrations and queries.
+names, and each check would be paid on every request. The recorder writes them without the ORM,
+every column of them; the classes serve migrations and queries.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, Index
+from sqlalchemy import JSON, BigInteger, Index, String, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -50,8 +50,10 @@ class DecisionRow(Row):
     tags: Mapped[dict[str, str]] = mapped_column(_JSON)
 
     requested_model: Mapped[str | None]
+    model: Mapped[str | None]
     served_model: Mapped[str | None]
     provider: Mapped[str | None]
+    tier: Mapped[str | None]
     fallback_reason: Mapped[str | None]
     policy_version: Mapped[str]
 
@@ -61,6 +63,8 @@ class DecisionRow(Row):
     cache_write_tokens: Mapped[Wide]
     reasoning_tokens: Mapped[Wide]
     held_nanos: Mapped[Wide]
+    bound_nanos: Mapped[Wide] = mapped_column(default=0)
+    calibration: Mapped[Wide] = mapped_column(default=1)
     cost_nanos: Mapped[Wide]
     charge_nanos: Mapped[Wide]
     currency: Mapped[str]
@@ -75,6 +79,11 @@ class DecisionRow(Row):
     remaining_nanos: Mapped[Wide | None]
     rate_limit_bucket: Mapped[str | None]
     over_limit_action: Mapped[str | None]
+    steps: Mapped[list[dict[str, Any]]] = mapped_column(_JSON, default=list)
+    waited_ns: Mapped[Wide] = mapped_column(default=0)
+    extensions: Mapped[Wide] = mapped_column(default=0)
+    cut_limit_id: Mapped[UUID | None]
+    pools: Mapped[str] = mapped_column(default="")
     http_status: Mapped[Wide]
 
     admitted_at_ns: Mapped[Wide]
@@ -82,6 +91,7 @@ class DecisionRow(Row):
     finished_at_ns: Mapped[Wide]
     latency_ns: Mapped[Wide]
     streamed: Mapped[bool]
+    assembled: Mapped[bool] = mapped_column(default=False)
     upstream_status: Mapped[Wide | None]
     client_disconnected: Mapped[bool]
     output_cap: Mapped[Wide | None]
@@ -91,13 +101,18 @@ class DecisionRow(Row):
 
 
 class LedgerEntryRow(Row):
-    """Money and tokens booked for one request; balances are sums of these rows."""
+    """Money and tokens booked for one request; balances are sums of these rows.
+
+    `model` is the name callers use for what served; `pools` are hex ids, joined by commas.
+    """
 
     __tablename__ = "ledger_entries"
     __table_args__ = (
         # Calendar counters: what was admitted in a period. Rolling ones: what was settled lately.
         Index("ix_ledger_entries_admitted", "organization_id", "admitted_at_ns"),
         Index("ix_ledger_entries_settled", "organization_id", "settled_at_ns"),
+        # A key's whole life is read without that of all others.
+        Index("ix_ledger_entries_key", "organization_id", "key_id", "admitted_at_ns"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -107,6 +122,12 @@ class LedgerEntryRow(Row):
     key_id: Mapped[UUID]
     model: Mapped[str | None]
     provider: Mapped[str | None]
+    tier: Mapped[str | None]
+    pools: Mapped[str] = mapped_column(default="")
+    feature: Mapped[str | None]
+    agent: Mapped[str | None]
+    end_user: Mapped[str | None]
+    session: Mapped[str | None]
     admitted_at_ns: Mapped[Wide]
     settled_at_ns: Mapped[Wide]
     cost_nanos: Mapped[Wide]
@@ -116,3 +137,48 @@ class LedgerEntryRow(Row):
     requests: Mapped[Wide]
     usage_source: Mapped[str]
     overrun_nanos: Mapped[Wide]
+
+
+class ThresholdCrossingRow(Row):
+    """A limit's settled sum reached a percentage of its cap: once in a period.
+
+    `settled` and `cap` are in the limit's unit, nano units for money.
+    """
+
+    __tablename__ = "threshold_crossings"
+    __table_args__ = (
+        UniqueConstraint(
+            "organization_id",
+            "limit_id",
+            "period_start_ns",
+            "percent",
+            name="uq_threshold_crossings_once",
+        ),
+        Index(None, "organization_id", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID]
+    limit_id: Mapped[UUID]
+    period_start_ns: Mapped[Wide]
+    percent: Mapped[int]
+    settled: Mapped[Wide]
+    cap: Mapped[Wide]
+    at_ns: Mapped[Wide]
+
+
+class BreakerEventRow(Row):
+    """One window of a breaker opened or closed."""
+
+    __tablename__ = "breaker_events"
+    __table_args__ = (Index(None, "organization_id", "id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    organization_id: Mapped[UUID]
+    limit_id: Mapped[UUID]
+    scope_kind: Mapped[str] = mapped_column(String(20))
+    scope_id: Mapped[UUID]
+    is_open: Mapped[bool]
+    sum_nanos: Mapped[Wide]
+    cap_nanos: Mapped[Wide]
+    at_ns: Mapped[Wide]

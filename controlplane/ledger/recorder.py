@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from controlplane.db import Database
 from controlplane.errors import ControlPlaneError
 from controlplane.ledger.batches import write_batch
-from controlplane.ledger.records import DecisionRecord
+from controlplane.ledger.records import BreakerEvent, DecisionRecord
 
 BATCH_ROWS_MAX = 1_000
 # A commit costs more than a row: waiting this long lets a quiet moment share one.
@@ -64,8 +64,9 @@ class Recorder:
         self._acknowledge = acknowledge
         self._tell_written = written
         self._sleep = sleep
-        self._queue: deque[DecisionRecord] = deque()
+        self._queue: deque[DecisionRecord | BreakerEvent] = deque()
         self._batch: list[DecisionRecord] = []
+        self._events: list[BreakerEvent] = []
         self._written = 0
         self._in_doubt = False
         self._stopping = False
@@ -76,8 +77,8 @@ class Recorder:
 
     @property
     def waiting(self) -> int:
-        """How many records are not known to be in the tables."""
-        return len(self._queue) + len(self._batch)
+        """How many records and events are not known to be in the tables."""
+        return len(self._queue) + len(self._batch) + len(self._events)
 
     @property
     def has_room(self) -> bool:
@@ -91,6 +92,13 @@ class Recorder:
         if len(queue) == 1:
             self._arrived.set()
         elif len(queue) == BATCH_ROWS_MAX:
+            self._urgent.set()
+
+    def put_event(self, event: BreakerEvent) -> None:
+        """Take an opening or closing of a breaker, to be written with the records around it."""
+        self._queue.append(event)
+        self._arrived.set()
+        if len(self._queue) >= BATCH_ROWS_MAX:
             self._urgent.set()
 
     def start(self) -> None:
@@ -162,7 +170,9 @@ class Recorder:
     def _take(self) -> None:
         queue = self._queue
         count = min(len(queue), BATCH_ROWS_MAX)
-        self._batch = [queue.popleft() for _ in range(count)]
+        taken = [queue.popleft() for _ in range(count)]
+        self._batch = [each for each in taken if isinstance(each, DecisionRecord)]
+        self._events = [each for each in taken if isinstance(each, BreakerEvent)]
         if not queue and not self._stopping:
             self._arrived.clear()
         if len(queue) < BATCH_ROWS_MAX and not self._stopping:
@@ -174,8 +184,8 @@ class Recorder:
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_MAX_S)
         self._in_doubt = False
-        self._written += len(self._batch)
-        batch, self._batch = self._batch, []
+        self._written += len(self._batch) + len(self._events)
+        batch, self._batch, self._events = self._batch, [], []
         self._acknowledge_all(batch)
         self._pass_on(batch)
         self._tell_progress()
@@ -183,7 +193,7 @@ class Recorder:
     async def _try_write(self) -> bool:
         try:
             async with self._database.write() as session:
-                await write_batch(session, self._batch, cleaned=self._in_doubt)
+                await write_batch(session, self._batch, self._events, cleaned=self._in_doubt)
         except Exception as error:  # noqa: BLE001 - the edge of a task that must outlive any store
             # Kept and tried again: the queue fills and admission stops, but nothing is lost.
             self._in_doubt = True

@@ -27,6 +27,32 @@ class LedgerEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     overrun_nanos: int = 0
 
 
+class Crossing(msgspec.Struct, frozen=True, gc=False):
+    """A percentage of a limit that a settlement was the first of its period to reach.
+
+    `settled` and `cap` are in the limit's unit, nano units for money.
+    """
+
+    limit_id: UUID
+    period_start_ns: int
+    percent: int
+    settled: int
+    cap: int
+
+
+class BreakerEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """One window of a breaker has opened or closed; `sum_nanos` is what it had counted then."""
+
+    organization_id: UUID
+    limit_id: UUID
+    scope_kind: str
+    scope_id: UUID
+    is_open: bool
+    sum_nanos: int
+    cap_nanos: int
+    at_ns: int
+
+
 class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Everything about one request that is kept: field O1 of the product.
 
@@ -52,14 +78,16 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     request_class: str | None = None
     tags: bytes = b"{}"
 
-    # Routing.
+    # Routing. `model` is the name callers use for what served, `served_model` the provider's.
     policy_version: str
     requested_model: str | None = None
+    model: str | None = None
     served_model: str | None = None
     provider: str | None = None
+    tier: str | None = None
     fallback_reason: str | None = None
 
-    # Billing. `held_nanos` is the estimate that was reserved.
+    # Billing. `held_nanos` was reserved at first; `bound_nanos`, times `calibration`, is the most.
     currency: str
     invoice_period: str
     price_version: str | None = None
@@ -69,11 +97,14 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     held_nanos: int = 0
+    bound_nanos: int = 0
+    calibration: int = 1
     cost_nanos: int = 0
     charge_nanos: int = 0
     usage_source: UsageSource = "none"
 
     # Enforcement. `remaining_nanos` is that of the tightest hard spend limit after admission.
+    # `steps` is a JSON list of those taken, `pools` the hex ids of the key's at admission.
     decision: Decision
     code: str | None = None
     limit_id: UUID | None = None
@@ -81,6 +112,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     remaining_nanos: int | None = None
     rate_limit_bucket: str | None = None
     over_limit_action: str | None = None
+    steps: bytes = b"[]"
+    waited_ns: int = 0
+    extensions: int = 0
+    cut_limit_id: UUID | None = None
+    pools: str = ""
     http_status: int
 
     # Course. `seen` is JSON: the counter values the decision saw, for replay.
@@ -89,6 +125,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     latency_ns: int
     first_byte_at_ns: int | None = None
     streamed: bool = False
+    assembled: bool = False
     upstream_status: int | None = None
     client_disconnected: bool = False
     output_cap: int | None = None
@@ -99,6 +136,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     # Only a settled request has an entry; `seq` is its place among its organization's settlements.
     entry: LedgerEntry | None = None
     seq: int = 0
+
+    # Rows of their own, written with the entry: percentages it was the first to reach, and the
+    # ratio to which its overrun raises the calibration of its model.
+    crossings: tuple[Crossing, ...] = ()
+    calibration_raised: int | None = None
 
 
 def invoice_period(admitted_at_ns: int) -> str:

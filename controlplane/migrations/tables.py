@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from controlplane.access import models as _access
 from controlplane.audit import models as _audit
+from controlplane.breakers import models as _breakers
+from controlplane.calibrations import models as _calibrations
 from controlplane.db import Row
 from controlplane.keys import models as _keys
 from controlplane.ledger import models as _ledger
@@ -13,4 +15,15 @@ from controlplane.pools import models as _pools
 from controlplane.tenancy import models as _tenancy
 
 METADATA = Row.metadata
-MODULES = (_access, _audit, _keys, _ledger, _limits, _policies, _pools, _tenancy)
+MODULES = (
+    _access,
+    _audit,
+    _breakers,
+    _calibrations,
+    _keys,
+    _ledger,
+    _limits,
+    _policies,
+    _pools,
+    _tenancy,
+)

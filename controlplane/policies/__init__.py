@@ -1,1 +1,1 @@
-"""Policy as data: model rules, and the frozen snapshot that decisions are made from."""
+"""Policy as data: rules, and the frozen snapshot that decisions are made from."""

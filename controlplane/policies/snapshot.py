@@ -23,7 +23,8 @@ from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effe
 from controlplane.limits.queries import live_installation_limits, live_limits
 from controlplane.limits.subjects import Scope
 from controlplane.limits.windows import Rolling
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule
+from controlplane.policies.values import NAMES, SILENT, values_of
 from controlplane.scope import owned
 from controlplane.settings import ControlSettings
 from controlplane.tenancy.models import Member, Team
@@ -129,31 +130,15 @@ def _breaker(breaker: EffectiveBreaker) -> dict[str, Any]:
 
 
 async def _rules(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
-    rules = await session.scalars(
-        owned(ModelRule, organization_id).where(ModelRule.allow.is_not(None)).order_by(ModelRule.id)
-    )
-    return [_rule(rule) for rule in rules]
-
-
-def _rule(rule: ModelRule) -> dict[str, Any]:
-    return {
-        "scope": {"kind": rule.scope_kind.value, "id": str(rule.scope_id)},
-        "models": rule.allow,
-        "tiers": None,
-        "providers": None,
-        "providers_blocked": [],
-        "features_blocked": [],
-        "classes_blocked": [],
-        "endpoints_blocked": [],
-        "tokens_per_request_max": None,
-        "retry_storm_max": None,
-        "output_tokens_default": None,
-        "hold_wait_s": None,
-        "on_cut": None,
-        "refusal_detail": None,
-        "fixed": {},
-        "required": [],
-    }
+    rows = await session.scalars(owned(Rule, organization_id).order_by(Rule.id))
+    return [
+        {
+            "scope": {"kind": row.scope_kind.value, "id": str(row.scope_id)},
+            **{name: getattr(row, name) for name in NAMES},
+        }
+        for row in rows
+        if values_of(row) != SILENT
+    ]
 
 
 async def _keys(

@@ -26,7 +26,7 @@ from controlplane.breakers.graphql import Breaker, load_breaker
 from controlplane.limits.graphql import Budget, budgets_of
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope
-from controlplane.policies.graphql import ModelRule, load_model_rule
+from controlplane.policies.graphql import Rule, load_rule
 from controlplane.scope import not_found
 from controlplane.tenancy import models
 from controlplane.tenancy.models import Allotment
@@ -169,12 +169,12 @@ class Team(Node):
         scope = Scope(ScopeKind.TEAM, self.row.id)
         return await load_breaker(info, self.row.organization_id, scope)
 
-    @resolved("The models its keys may use at most; null: all that its organization may.")
-    async def model_rule(self, info: Info) -> ModelRule | None:
-        """Load the model rule."""
+    @resolved("What its keys may do at most; null: all that its organization may.")
+    async def rule(self, info: Info) -> Rule | None:
+        """Load the rule."""
         # Also for who may not see the rest: it says what one's own keys may use.
         scope = Scope(ScopeKind.TEAM, self.row.id)
-        return await load_model_rule(info, self.row.organization_id, scope)
+        return await load_rule(info, self.row.organization_id, scope)
 
     @resolved("What those of its requests that you may see add up to.")
     async def spend(self, info: Info, range: During) -> SpendTotals:  # noqa: A002

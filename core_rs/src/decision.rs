@@ -1,6 +1,7 @@
 //! Python classes of what the limits engine decides and books: converts and delegates.
 use comptroller_engine as engine;
-use engine::{Admission, Decision, Id, Refusal, Settlement};
+use engine::decision::{Diversion, Waiting};
+use engine::{Action, Admission, Decision, Id, Refusal, Settlement};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -18,6 +19,8 @@ pub fn decided(py: Python<'_>, decision: Decision) -> PyResult<Bound<'_, PyAny>>
     match decision {
         Decision::Admitted(admission) => Ok(Bound::new(py, PyAdmission(admission))?.into_any()),
         Decision::Refused(refusal) => Ok(Bound::new(py, PyRefusal(refusal))?.into_any()),
+        Decision::Waiting(waiting) => Ok(Bound::new(py, PyWaiting(*waiting))?.into_any()),
+        Decision::Diverted(diversion) => Ok(Bound::new(py, PyDiversion(*diversion))?.into_any()),
     }
 }
 
@@ -28,7 +31,7 @@ fn seen_json<'py>(py: Python<'py>, seen: &[engine::decision::Seen]) -> Result<Bo
 
 /// Wraps [`Admission`].
 #[pyclass(frozen, name = "Admission", module = "core_rs")]
-pub struct PyAdmission(Admission);
+pub struct PyAdmission(pub Admission);
 
 #[pymethods]
 impl PyAdmission {
@@ -48,8 +51,48 @@ impl PyAdmission {
     }
 
     #[getter]
+    fn pool_ids(&self) -> Vec<String> {
+        self.0
+            .path
+            .pools()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[getter]
     fn spend_nanos(&self) -> i64 {
         self.0.held.spend_nanos
+    }
+
+    #[getter]
+    fn bound_nanos(&self) -> i64 {
+        self.0.bound.spend_nanos
+    }
+
+    #[getter]
+    fn bound_cost_nanos(&self) -> i64 {
+        self.0.bound.cost_nanos
+    }
+
+    #[getter]
+    fn bound_tokens(&self) -> i64 {
+        self.0.bound.tokens
+    }
+
+    #[getter]
+    fn calibration(&self) -> i64 {
+        self.0.calibration
+    }
+
+    #[getter]
+    fn output_tokens_allowed(&self) -> i64 {
+        self.0.output_tokens_allowed
+    }
+
+    #[getter]
+    fn extendable(&self) -> bool {
+        self.0.extendable
     }
 
     #[getter]
@@ -138,8 +181,8 @@ impl PyRefusal {
     }
 
     #[getter]
-    fn code(&self) -> &'static str {
-        self.0.code
+    fn code(&self) -> &str {
+        &self.0.code
     }
 
     #[getter]
@@ -223,12 +266,97 @@ impl PyRefusal {
     }
 
     #[getter]
+    fn output_tokens_that_fit(&self) -> Option<i64> {
+        self.0.output_tokens_that_fit.map(|(tokens, _)| tokens)
+    }
+
+    #[getter]
+    fn fitting_scope_kind(&self) -> Option<&'static str> {
+        self.0.output_tokens_that_fit.map(|(_, kind)| kind.name())
+    }
+
+    #[getter]
     fn policy_version(&self) -> &str {
         &self.0.policy_version
     }
 
     fn seen_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyBytes>> {
         self::seen_json(py, &self.0.seen)
+    }
+}
+
+/// Wraps [`Waiting`].
+#[pyclass(frozen, name = "Waiting", module = "core_rs")]
+pub struct PyWaiting(Waiting);
+
+#[pymethods]
+impl PyWaiting {
+    #[getter]
+    fn limit_id(&self) -> String {
+        self.0.limit_id.to_string()
+    }
+
+    #[getter]
+    fn scope_kind(&self) -> &'static str {
+        self.0.scope.kind.name()
+    }
+
+    #[getter]
+    fn is_queued(&self) -> bool {
+        self.0.is_queued
+    }
+
+    #[getter]
+    fn timeout_ns(&self) -> u64 {
+        self.0.timeout_ns
+    }
+}
+
+/// Wraps [`Diversion`].
+#[pyclass(frozen, name = "Diversion", module = "core_rs")]
+pub struct PyDiversion(Diversion);
+
+#[pymethods]
+impl PyDiversion {
+    #[getter]
+    fn limit_id(&self) -> String {
+        self.0.limit_id.to_string()
+    }
+
+    #[getter]
+    fn scope_kind(&self) -> &'static str {
+        self.0.scope.kind.name()
+    }
+
+    #[getter]
+    fn step(&self) -> usize {
+        self.0.step
+    }
+
+    #[getter]
+    fn percent(&self) -> u8 {
+        self.0.percent
+    }
+
+    #[getter]
+    fn action(&self) -> &'static str {
+        match self.0.action {
+            Action::Downgrade { .. } => "downgrade",
+            _ => "confirm",
+        }
+    }
+
+    #[getter]
+    fn model(&self) -> Option<&str> {
+        match &self.0.action {
+            Action::Downgrade { model } => Some(model),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn policy_version(&self) -> &str {
+        &self.0.policy_version
     }
 }
 
@@ -256,6 +384,33 @@ impl PySettlement {
     #[getter]
     fn tokens(&self) -> i64 {
         self.0.booked.tokens
+    }
+
+    #[getter]
+    fn cost_nanos(&self) -> i64 {
+        self.0.booked.cost_nanos
+    }
+
+    #[getter]
+    fn bound_ratio(&self) -> i64 {
+        self.0.bound_ratio
+    }
+
+    #[getter]
+    fn crossed(&self) -> Vec<(String, u64, u8, u32, i64, i64)> {
+        let crossed = self.0.crossed.iter();
+        crossed
+            .map(|crossing| {
+                (
+                    crossing.limit_id.to_string(),
+                    crossing.period_starts_at_ns,
+                    crossing.percent,
+                    crossing.repeat,
+                    crossing.settled,
+                    crossing.cap,
+                )
+            })
+            .collect()
     }
 
     #[getter]

@@ -3,11 +3,15 @@
 //! The GIL is kept for a decision, which takes less than a microsecond; it is let go while JSON of
 //! any size is read or written.
 use comptroller_engine as engine;
-use engine::{Amounts, Ask, Digest, Id, KeyLimits, Now, Principal, Scope, ScopeKind};
+use engine::{Actual, Digest, Id, KeyLimits, Now, Principal, Scope, ScopeKind, Use};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::decision::{PyAdmission, PyRefusal, PySettlement, decided, text};
+use crate::ask::PyAsk;
+use crate::decision::{
+    PyAdmission, PyDiversion, PyRefusal, PySettlement, PyWaiting, decided, text,
+};
+use crate::effect::PyEffect;
 use crate::error::{EngineError, Error};
 
 type Result<T> = std::result::Result<T, Error>;
@@ -18,7 +22,11 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyEngine>()?;
     module.add_class::<PyPrincipal>()?;
     module.add_class::<PyKeyLimits>()?;
+    module.add_class::<PyAsk>()?;
     module.add_class::<PyAdmission>()?;
+    module.add_class::<PyWaiting>()?;
+    module.add_class::<PyDiversion>()?;
+    module.add_class::<PyEffect>()?;
     module.add_class::<PyRefusal>()?;
     module.add_class::<PySettlement>()
 }
@@ -94,67 +102,141 @@ impl PyEngine {
         Ok(found.map(PyPrincipal))
     }
 
-    fn model_refused_by(&self, key: u32, model: &str) -> Result<Option<&'static str>> {
-        Ok(self
-            .0
-            .model_refused_by(key, model)?
-            .map(engine::ScopeKind::name))
+    fn missing_shared<'py>(
+        &self,
+        py: Python<'py>,
+        snapshot_json: &[u8],
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let at = now(wall_ns, mono_ns);
+        let json = py.detach(|| self.0.missing_shared(snapshot_json, at))?;
+        Ok(PyBytes::new(py, &json))
     }
 
+    fn load_shared(
+        &self,
+        py: Python<'_>,
+        snapshot_json: &[u8],
+        seeds_json: &[u8],
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<()> {
+        let at = now(wall_ns, mono_ns);
+        Ok(py.detach(|| self.0.load_shared(snapshot_json, seeds_json, at))?)
+    }
+
+    fn shared_states<'py>(
+        &self,
+        py: Python<'py>,
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<Bound<'py, PyBytes>> {
+        let json = py.detach(|| self.0.shared_states(now(wall_ns, mono_ns)))?;
+        Ok(PyBytes::new(py, &json))
+    }
+
+    #[pyo3(signature = (key, *, model, provider, endpoint, request_class, tier=None, feature=None))]
     #[expect(
         clippy::too_many_arguments,
-        reason = "one call a request: no object is built for it"
+        reason = "every argument is named by its caller"
     )]
+    fn refused_by_rule(
+        &self,
+        key: u32,
+        model: &str,
+        provider: &str,
+        endpoint: &str,
+        request_class: &str,
+        tier: Option<&str>,
+        feature: Option<&str>,
+    ) -> Result<Option<(&'static str, &'static str)>> {
+        let asked = Use {
+            model,
+            tier,
+            provider,
+            feature,
+            class: request_class,
+            endpoint,
+        };
+        let refused = self.0.refused_by_rule(key, &asked)?;
+        Ok(refused.map(|(code, kind)| (code, kind.name())))
+    }
+
+    fn ruling_json<'py>(&self, py: Python<'py>, key: u32) -> Result<Bound<'py, PyBytes>> {
+        let ruling = self.0.ruling(key)?;
+        let json = serde_json::to_vec(&ruling).map_err(|_| Error::Argument("no JSON"))?;
+        Ok(PyBytes::new(py, &json))
+    }
+
+    fn charge(&self, key: u32, cost_nanos: i64, wall_ns: u64) -> Result<i64> {
+        Ok(self.0.charge(key, cost_nanos, wall_ns)?)
+    }
+
     fn admit<'py>(
         &self,
         py: Python<'py>,
         key: u32,
         reservation_id: &[u8],
-        spend_nanos: i64,
-        tokens: i64,
-        model: &str,
-        provider: &str,
+        ask: &PyAsk,
         wall_ns: u64,
         mono_ns: u64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let id = self::reservation_id(reservation_id)?;
-        let ask = Ask {
-            amounts: Amounts {
-                spend_nanos,
-                tokens,
-            },
-            model,
-            provider,
-        };
-        let decision = self.0.admit(key, id, ask, now(wall_ns, mono_ns));
+        let decision = self.0.admit(key, id, ask.0.clone(), now(wall_ns, mono_ns));
         decided(py, decision.map_err(Error::from)?)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the arguments are those of `admit`"
-    )]
     fn preview<'py>(
         &self,
         py: Python<'py>,
         key: u32,
-        spend_nanos: i64,
-        tokens: i64,
-        model: &str,
-        provider: &str,
+        ask: &PyAsk,
         wall_ns: u64,
         mono_ns: u64,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let ask = Ask {
-            amounts: Amounts {
-                spend_nanos,
-                tokens,
-            },
-            model,
-            provider,
-        };
-        let decision = self.0.preview(key, ask, now(wall_ns, mono_ns));
+        let decision = self.0.preview(key, &ask.0, now(wall_ns, mono_ns));
         decided(py, decision.map_err(Error::from)?)
+    }
+
+    fn give_up<'py>(
+        &self,
+        py: Python<'py>,
+        organization: u32,
+        reservation_id: &[u8],
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let id = self::reservation_id(reservation_id)?;
+        let decision = self.0.give_up(organization, id, now(wall_ns, mono_ns));
+        decided(py, decision.map_err(Error::from)?)
+    }
+
+    fn leave(
+        &self,
+        organization: u32,
+        reservation_id: &[u8],
+        wall_ns: u64,
+        mono_ns: u64,
+    ) -> Result<bool> {
+        let id = self::reservation_id(reservation_id)?;
+        Ok(self.0.leave(organization, id, now(wall_ns, mono_ns))?)
+    }
+
+    fn go_on(&self, organization: u32, wall_ns: u64, mono_ns: u64) -> Result<bool> {
+        Ok(self.0.go_on(organization, now(wall_ns, mono_ns))?)
+    }
+
+    fn has_effects(&self, organization: u32) -> Result<bool> {
+        Ok(self.0.has_effects(organization)?)
+    }
+
+    fn take_effects(&self, py: Python<'_>, organization: u32) -> PyResult<Vec<PyEffect>> {
+        let effects = self.0.take_effects(organization).map_err(Error::from)?;
+        effects
+            .into_iter()
+            .map(|effect| PyEffect::new(py, effect))
+            .collect()
     }
 
     fn key_limits(
@@ -172,54 +254,55 @@ impl PyEngine {
         &self,
         organization: u32,
         reservation_id: &[u8],
-        spend_nanos: i64,
-        tokens: i64,
+        output_tokens: i64,
         wall_ns: u64,
         mono_ns: u64,
-    ) -> Result<Option<PyRefusal>> {
+    ) -> Result<Option<i64>> {
         let id = self::reservation_id(reservation_id)?;
-        let more = Amounts {
-            spend_nanos,
-            tokens,
-        };
-        let refusal = self
+        Ok(self
             .0
-            .extend(organization, id, more, now(wall_ns, mono_ns))?;
-        Ok(refusal.map(|refusal| PyRefusal(Box::new(refusal))))
+            .extend(organization, id, output_tokens, now(wall_ns, mono_ns))?)
     }
 
     fn progress(
         &self,
         organization: u32,
         reservation_id: &[u8],
-        spend_nanos: i64,
+        cost_nanos: i64,
         tokens: i64,
         wall_ns: u64,
         mono_ns: u64,
     ) -> Result<()> {
         let id = self::reservation_id(reservation_id)?;
-        let so_far = Amounts {
-            spend_nanos,
+        let so_far = Actual {
+            cost_nanos,
             tokens,
+            output_tokens: None,
         };
         Ok(self
             .0
             .progress(organization, id, so_far, now(wall_ns, mono_ns))?)
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call a request: no object is built for it"
+    )]
     fn settle(
         &self,
         organization: u32,
         reservation_id: &[u8],
-        spend_nanos: i64,
+        cost_nanos: i64,
         tokens: i64,
+        output_tokens: Option<i64>,
         wall_ns: u64,
         mono_ns: u64,
     ) -> Result<PySettlement> {
         let id = self::reservation_id(reservation_id)?;
-        let actual = Amounts {
-            spend_nanos,
+        let actual = Actual {
+            cost_nanos,
             tokens,
+            output_tokens,
         };
         Ok(PySettlement(self.0.settle(
             organization,
@@ -275,6 +358,10 @@ impl PyEngine {
         Ok(self
             .0
             .organization_number(self::organization_id(organization_id)?)?)
+    }
+
+    fn organization_id(&self, organization: u32) -> Result<String> {
+        Ok(self.0.organization_id(organization)?.to_string())
     }
 
     fn open_reservations(&self, organization_id: &str) -> Result<usize> {

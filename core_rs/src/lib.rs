@@ -1,7 +1,9 @@
 //! Python bindings. Registration only; each wrapper sits in a file of its own.
 use pyo3::prelude::*;
 
+mod ask;
 mod decision;
+mod effect;
 mod engine;
 mod error;
 mod price;

@@ -75,12 +75,12 @@ def test_a_new_budget_counts_what_was_spent_before_it(stack: Stack) -> None:
 
 
 def test_a_removed_model(stack: Stack, provider: RunningSimulator) -> None:
-    from controlplane.policies.service import set_model_rule  # noqa: PLC0415
+    from controlplane.policies.service import set_rule  # noqa: PLC0415
 
     _, secret = stack.key()
     scope = stack.scope(ScopeKind.TEAM)
     assert _ask(stack, secret).status_code == 200
-    stack.change(lambda work: set_model_rule(work, stack.organization_id, scope, allow=("gpt-4o",)))
+    stack.change(lambda work: set_rule(work, stack.organization_id, scope, {"models": ("gpt-4o",)}))
     refused = _ask(stack, secret)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "model_not_allowed")
     assert provider.bill()["requests"] == 1

@@ -23,8 +23,8 @@ ROTATE = """mutation($input: VirtualKeyRotateInput!) { virtualKeyRotate(input: $
   errors { code message } } }"""
 ENABLE = """mutation($input: VirtualKeySetEnabledInput!) { virtualKeySetEnabled(input: $input) {
   virtualKey { status } errors { code message } } }"""
-MODELS = """mutation($input: ModelRuleSetInput!) { modelRuleSet(input: $input) {
-  modelRule { version } errors { code message } } }"""
+MODELS = """mutation($input: RuleSetInput!) { ruleSet(input: $input) {
+  rule { version } errors { code message } } }"""
 UPDATE = """mutation($input: VirtualKeyUpdateInput!) { virtualKeyUpdate(input: $input) {
   virtualKey { version } errors { code message } } }"""
 
@@ -107,10 +107,10 @@ def test_a_key_is_disabled_and_enabled_at_once(stack: Stack, provider: RunningSi
 def test_allowed_models_hold_at_once(stack: Stack, provider: RunningSimulator) -> None:
     key_id, secret = stack.key()
     scope = {"keyId": _key_id(stack, key_id)}
-    _change(stack, MODELS, scope=scope, allow=["another-model"])
+    _change(stack, MODELS, scope=scope, models=["another-model"])
     assert _ask(stack, secret) == (403, "model_not_allowed")
     assert provider.bill()["requests"] == 0
-    _change(stack, MODELS, scope=scope, allow=[MODEL], expectedVersion=1)
+    _change(stack, MODELS, scope=scope, models=[MODEL], expectedVersion=1)
     assert _ask(stack, secret) == (200, None)
 
 
@@ -128,11 +128,11 @@ def test_an_expiry_that_is_set_and_taken_away(timed: Stack, clock: ManualClock) 
 
 def test_a_key_that_changes_team_is_under_the_new_teams_rules(stack: Stack) -> None:
     from controlplane.limits.models import ScopeKind  # noqa: PLC0415
-    from controlplane.policies.service import set_model_rule  # noqa: PLC0415
+    from controlplane.policies.service import set_rule  # noqa: PLC0415
 
     key_id, secret = stack.key()
     scope = stack.scope(ScopeKind.TEAM)
-    stack.change(lambda work: set_model_rule(work, stack.organization_id, scope, allow=()))
+    stack.change(lambda work: set_rule(work, stack.organization_id, scope, {"models": ()}))
     assert _ask(stack, secret) == (403, "model_not_allowed")
     _change(stack, UPDATE, keyId=_key_id(stack, key_id), expectedVersion=1, teamId=None)
     assert _ask(stack, secret) == (200, None)

@@ -54,6 +54,11 @@ class VirtualKeyCreateInput:
     allowed_models: list[str] | None = strawberry.field(
         default=None, description="The models it may use; left out: all its team may use."
     )
+    agent: str | None = strawberry.field(
+        default=None,
+        description="Make it the key of this agent, up to 200 characters: its requests are the "
+        "agent's, whatever their callers say, and repeated retries are cut off.",
+    )
     requests_per_minute: int | None = strawberry.field(
         default=None, description="Most requests in any 60 seconds."
     )
@@ -317,6 +322,7 @@ def _new_key(wanted: VirtualKeyCreateInput, place: GlobalId) -> service.NewKey:
         expires_at=wanted.expires_at,
         tags=_tags(wanted.tags or ()),
         allowed_models=None if models_allowed is None else tuple(models_allowed),
+        agent=wanted.agent,
         requests_per_minute=wanted.requests_per_minute,
         tokens_per_minute=wanted.tokens_per_minute,
     )

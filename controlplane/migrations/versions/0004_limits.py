@@ -1,6 +1,6 @@
 """Limits of all kinds: scopes, windows, steps, holds; pools; strict teams.
 
-Revision: 0004, after 0002; made 2026-12-05.
+Revision: 0004, after 0003; made 2026-12-05.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
-down_revision = "0002"
+down_revision = "0003"
 branch_labels = None
 depends_on = None
 

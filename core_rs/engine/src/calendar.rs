@@ -14,6 +14,13 @@ pub enum Period {
     Week,
     /// From midnight of the first.
     Month,
+    /// A number of days, counted from midnight of a date on, both ways.
+    Days {
+        /// How many, from 1.
+        count: u16,
+        /// A day on which a period begins.
+        anchor: Date,
+    },
 }
 
 impl Period {
@@ -25,6 +32,11 @@ impl Period {
                 date.checked_sub(days.days()).map_err(|_| OUT_OF_RANGE)
             }
             Self::Month => Ok(date.first_of_month()),
+            Self::Days { count, anchor } => {
+                let since = date.since(anchor).map_err(|_| OUT_OF_RANGE)?.get_days();
+                let into = since.rem_euclid(i32::from(count.max(1)));
+                date.checked_sub(into.days()).map_err(|_| OUT_OF_RANGE)
+            }
         }
     }
 
@@ -33,6 +45,7 @@ impl Period {
             Self::Day => 1.day(),
             Self::Week => 1.week(),
             Self::Month => 1.month(),
+            Self::Days { count, .. } => i64::from(count.max(1)).days(),
         }
     }
 }

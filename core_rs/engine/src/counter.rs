@@ -5,32 +5,78 @@
 //! earlier ones stay while reservations admitted in them are open.
 use crate::calendar::{Bounds, Calendar};
 use crate::error::Result;
-use crate::limit::{Limit, Place, Resource};
+use crate::limit::{Hold, Limit, Place, Resource, Subject};
 use crate::money;
 use crate::reservation::Part;
-use crate::time::Now;
+use crate::time::{NEVER_NS, Now};
 use crate::window::{Ring, Rolling, Window};
+
+/// What open reservations hold, by the two kinds of hold; both include what is used already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) expected: i64,
+    pub(crate) bound: i64,
+}
+
+impl Held {
+    pub(crate) fn of(self, hold: Hold) -> i64 {
+        match hold {
+            Hold::Expected => self.expected,
+            Hold::Bound => self.bound,
+        }
+    }
+
+    fn add(&mut self, more: Self) -> Result<()> {
+        let bound = money::add(self.bound, more.bound)?;
+        self.expected = money::add(self.expected, more.expected)?;
+        self.bound = bound;
+        Ok(())
+    }
+
+    fn take(&mut self, part: Self) -> Result<()> {
+        let bound = money::subtract(self.bound, part.bound)?;
+        self.expected = money::subtract(self.expected, part.expected)?;
+        self.bound = bound;
+        Ok(())
+    }
+}
 
 /// What a limit compares with its cap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Measure {
     /// Settled, and what open requests have cost or used so far.
     pub(crate) used: i64,
-    /// The rest of what open requests hold.
-    pub(crate) held: i64,
     /// Of `used`, what is settled.
     pub(crate) settled: i64,
+    /// Open reservations.
+    pub(crate) open: i64,
+    held: Held,
 }
 
 impl Measure {
+    /// Return the rest of what open requests hold.
+    pub(crate) fn held(&self, hold: Hold) -> i64 {
+        let accrued = self.used.saturating_sub(self.settled);
+        self.held.of(hold).saturating_sub(accrued)
+    }
+
     /// Return what hard limits count.
-    pub(crate) fn hard(&self) -> Result<i64> {
-        money::add(self.used, self.held)
+    pub(crate) fn hard(&self, hold: Hold) -> Result<i64> {
+        money::add(self.used, self.held(hold))
+    }
+
+    /// Return the same as a limit sees it from whose sum something is taken off.
+    pub(crate) fn less(self, offset: i64) -> Self {
+        Self {
+            used: self.used.saturating_sub(offset).max(0),
+            settled: self.settled.saturating_sub(offset).max(0),
+            ..self
+        }
     }
 }
 
 /// One counter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Counter {
     pub(crate) place: Option<Place>,
     pub(crate) resource: Resource,
@@ -38,35 +84,38 @@ pub(crate) struct Counter {
     meter: Meter,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Meter {
     Rolling(Box<RollingMeter>),
-    Calendar(CalendarMeter),
+    Periods(Box<PeriodMeter>),
+    Gauge(i64),
 }
 
 /// Open reservations' part that is in the ring already is `accrued`; `held` includes it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct RollingMeter {
     ring: Ring,
-    held: i64,
+    held: Held,
     accrued: i64,
+    open: i64,
 }
 
-#[derive(Debug)]
-struct CalendarMeter {
-    calendar: Calendar,
+#[derive(Clone, Debug)]
+struct PeriodMeter {
+    /// None for a lifetime, which has one period.
+    calendar: Option<Calendar>,
     current: Account,
     earlier: Vec<Account>,
 }
 
-/// One calendar period; `held` includes `accrued`, `booked` does not.
-#[derive(Debug)]
+/// One period; `held` includes `accrued`, `booked` does not.
+#[derive(Clone, Debug)]
 struct Account {
     bounds: Bounds,
     booked: i64,
-    held: i64,
+    held: Held,
     accrued: i64,
-    open: u32,
+    open: i64,
 }
 
 impl Account {
@@ -74,7 +123,7 @@ impl Account {
         Self {
             bounds,
             booked: 0,
-            held: 0,
+            held: Held::default(),
             accrued: 0,
             open: 0,
         }
@@ -83,8 +132,9 @@ impl Account {
     fn measure(&self) -> Measure {
         Measure {
             used: self.booked.saturating_add(self.accrued),
-            held: self.held.saturating_sub(self.accrued),
             settled: self.booked,
+            open: self.open,
+            held: self.held,
         }
     }
 }
@@ -105,11 +155,17 @@ impl Counter {
     ) -> Result<Self> {
         let meter = match &window {
             Window::Rolling(rolling) => Meter::Rolling(Box::new(RollingMeter::new(*rolling, now))),
-            Window::Calendar(calendar) => Meter::Calendar(CalendarMeter {
-                calendar: calendar.clone(),
+            Window::Calendar(calendar) => Meter::Periods(Box::new(PeriodMeter {
+                calendar: Some(calendar.clone()),
                 current: Account::new(calendar.bounds(now.wall_ns)?),
                 earlier: Vec::new(),
-            }),
+            })),
+            Window::Lifetime { .. } => Meter::Periods(Box::new(PeriodMeter {
+                calendar: None,
+                current: Account::new(window.bounds(now)?),
+                earlier: Vec::new(),
+            })),
+            Window::Now => Meter::Gauge(0),
         };
         Ok(Self {
             place,
@@ -119,10 +175,15 @@ impl Counter {
         })
     }
 
-    pub(crate) fn matches(&self, model: &str, provider: &str) -> bool {
+    /// Make an empty counter of the same kind.
+    pub(crate) fn emptied(&self, now: Now) -> Result<Self> {
+        Self::new(self.place.clone(), self.resource, self.window.clone(), now)
+    }
+
+    pub(crate) fn matches(&self, subject: &Subject) -> bool {
         self.place
             .as_ref()
-            .is_none_or(|place| place.matches(model, provider))
+            .is_none_or(|place| place.matches(subject))
     }
 
     pub(crate) fn is_of(&self, place: Option<&Place>, resource: Resource, window: &Window) -> bool {
@@ -133,11 +194,17 @@ impl Counter {
         self.is_of(limit.place.as_ref(), limit.resource, &limit.window)
     }
 
+    /// Tell whether the ledger can say what it starts from.
+    pub(crate) fn is_seeded(&self) -> bool {
+        !matches!(self.meter, Meter::Gauge(_))
+    }
+
     /// Go on to an instant: buckets leave, a new period begins.
     pub(crate) fn roll(&mut self, now: Now) -> Result<()> {
         match &mut self.meter {
             Meter::Rolling(meter) => meter.ring.roll(now.mono_ns),
-            Meter::Calendar(meter) => meter.roll(now.wall_ns)?,
+            Meter::Periods(meter) => meter.roll(now.wall_ns)?,
+            Meter::Gauge(_) => {}
         }
         Ok(())
     }
@@ -146,7 +213,8 @@ impl Counter {
     pub(crate) fn measure(&self) -> Measure {
         match &self.meter {
             Meter::Rolling(meter) => meter.measure(),
-            Meter::Calendar(meter) => meter.current.measure(),
+            Meter::Periods(meter) => meter.current.measure(),
+            Meter::Gauge(open) => gauge(*open),
         }
     }
 
@@ -154,15 +222,39 @@ impl Counter {
     pub(crate) fn measure_at(&self, admitted: Now) -> Option<Measure> {
         match &self.meter {
             Meter::Rolling(meter) => Some(meter.measure()),
-            Meter::Calendar(meter) => meter.account(admitted.wall_ns).map(Account::measure),
+            Meter::Periods(meter) => meter.account(admitted.wall_ns).map(Account::measure),
+            Meter::Gauge(open) => Some(gauge(*open)),
+        }
+    }
+
+    /// Return when the period of an admission began; None without periods.
+    pub(crate) fn period_of(&self, admitted: Now) -> Option<Bounds> {
+        match &self.meter {
+            Meter::Periods(meter) => meter
+                .account(admitted.wall_ns)
+                .map(|account| account.bounds),
+            Meter::Rolling(_) | Meter::Gauge(_) => None,
         }
     }
 
     /// Tell whether a reservation admitted then belongs to a period that is over.
     pub(crate) fn is_over(&self, admitted: Now) -> bool {
         match &self.meter {
-            Meter::Rolling(_) => false,
-            Meter::Calendar(meter) => !meter.current.bounds.contains(admitted.wall_ns),
+            Meter::Periods(meter) => !meter.current.bounds.contains(admitted.wall_ns),
+            Meter::Rolling(_) | Meter::Gauge(_) => false,
+        }
+    }
+
+    /// Tell whether nothing is used, held or remembered, so that a new one would be the same.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.meter {
+            Meter::Rolling(meter) => {
+                meter.ring.sum() == 0 && meter.open == 0 && meter.held == Held::default()
+            }
+            Meter::Periods(meter) => {
+                meter.earlier.is_empty() && meter.current.booked == 0 && meter.current.open == 0
+            }
+            Meter::Gauge(open) => *open == 0,
         }
     }
 
@@ -170,38 +262,45 @@ impl Counter {
     pub(crate) fn falls_to_ns(&self, target: i64, now: Now) -> Option<u64> {
         match &self.meter {
             Meter::Rolling(meter) => meter.ring.falls_to_ns(target, now.mono_ns),
-            Meter::Calendar(meter) => {
-                (target >= 0).then(|| meter.current.bounds.ends_at_ns.saturating_sub(now.wall_ns))
+            Meter::Periods(meter) => {
+                let ends_at_ns = meter.current.bounds.ends_at_ns;
+                (target >= 0 && ends_at_ns < NEVER_NS)
+                    .then(|| ends_at_ns.saturating_sub(now.wall_ns))
             }
+            Meter::Gauge(_) => None,
         }
     }
 
     /// Return the bounds of the window at the instant of the last roll.
     pub(crate) fn bounds(&self, now: Now) -> Result<Bounds> {
         match &self.meter {
-            Meter::Rolling(_) => self.window.bounds(now),
-            Meter::Calendar(meter) => Ok(meter.current.bounds),
+            Meter::Periods(meter) => Ok(meter.current.bounds),
+            Meter::Rolling(_) | Meter::Gauge(_) => self.window.bounds(now),
         }
     }
 
     /// Tell whether an amount can be added without overflow.
     pub(crate) fn check_room(&self, amount: i64, admitted: Now) -> Result<()> {
         let measure = self.measure_at(admitted).unwrap_or_default();
-        money::add(measure.hard()?, amount).map(|_| ())
+        let most = measure
+            .hard(Hold::Bound)?
+            .max(measure.hard(Hold::Expected)?);
+        money::add(most, amount).map(|_| ())
     }
 
     /// Begin a reservation: count the request, or hold and accrue its part.
     pub(crate) fn open(&mut self, part: Part, admitted: Now, now: Now) -> Result<()> {
         let resource = self.resource;
         match &mut self.meter {
-            Meter::Rolling(meter) if resource == Resource::Requests => {
-                meter.ring.add(1, admitted.mono_ns)
-            }
             Meter::Rolling(meter) => {
-                meter.hold(part.held)?;
+                meter.open = meter.open.saturating_add(1);
+                if resource == Resource::Requests {
+                    return meter.ring.add(1, admitted.mono_ns);
+                }
+                meter.held.add(part.held)?;
                 meter.accrue(part.accrued, now)
             }
-            Meter::Calendar(meter) => {
+            Meter::Periods(meter) => {
                 let Some(account) = meter.account_mut(admitted.wall_ns) else {
                     return Ok(());
                 };
@@ -209,24 +308,26 @@ impl Counter {
                 if resource == Resource::Requests {
                     account.booked = money::add(account.booked, 1)?;
                 }
-                account.held = money::add(account.held, part.held)?;
+                account.held.add(part.held)?;
                 account.accrued = money::add(account.accrued, part.accrued)?;
+                Ok(())
+            }
+            Meter::Gauge(open) => {
+                *open = open.saturating_add(1);
                 Ok(())
             }
         }
     }
 
     /// Add to what an open reservation holds.
-    pub(crate) fn hold(&mut self, amount: i64, admitted: Now) -> Result<()> {
+    pub(crate) fn hold(&mut self, more: Held, admitted: Now) -> Result<()> {
         match &mut self.meter {
-            Meter::Rolling(meter) => meter.hold(amount),
-            Meter::Calendar(meter) => {
-                let Some(account) = meter.account_mut(admitted.wall_ns) else {
-                    return Ok(());
-                };
-                account.held = money::add(account.held, amount)?;
-                Ok(())
-            }
+            Meter::Rolling(meter) => meter.held.add(more),
+            Meter::Periods(meter) => match meter.account_mut(admitted.wall_ns) {
+                Some(account) => account.held.add(more),
+                None => Ok(()),
+            },
+            Meter::Gauge(_) => Ok(()),
         }
     }
 
@@ -234,13 +335,14 @@ impl Counter {
     pub(crate) fn accrue(&mut self, amount: i64, admitted: Now, now: Now) -> Result<()> {
         match &mut self.meter {
             Meter::Rolling(meter) => meter.accrue(amount, now),
-            Meter::Calendar(meter) => {
+            Meter::Periods(meter) => {
                 let Some(account) = meter.account_mut(admitted.wall_ns) else {
                     return Ok(());
                 };
                 account.accrued = money::add(account.accrued, amount)?;
                 Ok(())
             }
+            Meter::Gauge(_) => Ok(()),
         }
     }
 
@@ -248,14 +350,12 @@ impl Counter {
     pub(crate) fn close(&mut self, part: Part, end: End, admitted: Now, now: Now) -> Result<()> {
         let resource = self.resource;
         match &mut self.meter {
-            Meter::Rolling(meter) if resource == Resource::Requests => {
-                if matches!(end, End::Released) {
-                    meter.ring.take_at(1, admitted.mono_ns);
-                }
+            Meter::Rolling(meter) => meter.close(resource, part, end, admitted, now),
+            Meter::Periods(meter) => meter.close(resource, part, end, admitted),
+            Meter::Gauge(open) => {
+                *open = open.saturating_sub(1).max(0);
                 Ok(())
             }
-            Meter::Rolling(meter) => meter.close(part, end, admitted, now),
-            Meter::Calendar(meter) => meter.close(resource, part, end, admitted),
         }
     }
 
@@ -266,7 +366,8 @@ impl Counter {
                 let age_ns = now.wall_ns.saturating_sub(at_wall_ns);
                 meter.ring.add_aged(amount, now.mono_ns, age_ns)
             }
-            Meter::Calendar(meter) => meter.seed(amount, at_wall_ns),
+            Meter::Periods(meter) => meter.seed(amount, at_wall_ns),
+            Meter::Gauge(_) => Ok(()),
         }
     }
 
@@ -279,7 +380,8 @@ impl Counter {
         };
         match &mut self.meter {
             Meter::Rolling(meter) => meter.ring.add(amount, counted_at.mono_ns),
-            Meter::Calendar(meter) => meter.seed(amount, admitted.wall_ns),
+            Meter::Periods(meter) => meter.seed(amount, admitted.wall_ns),
+            Meter::Gauge(_) => Ok(()),
         }
     }
 
@@ -287,16 +389,25 @@ impl Counter {
     pub(crate) fn passes_ns(&self, now: Now) -> u64 {
         match &self.meter {
             Meter::Rolling(meter) => meter.ring.passes_ns(now.mono_ns),
-            Meter::Calendar(_) => self.falls_to_ns(0, now).unwrap_or(0),
+            Meter::Periods(_) | Meter::Gauge(_) => self.falls_to_ns(0, now).unwrap_or(0),
         }
     }
 
-    /// Return after how long nothing is used any more if nothing is added.
-    pub(crate) fn empties_ns(&self, now: Now) -> u64 {
+    /// Return after how long nothing is used any more if nothing is added; None for never.
+    pub(crate) fn empties_ns(&self, now: Now) -> Option<u64> {
         match &self.meter {
-            Meter::Rolling(meter) => meter.ring.empties_ns(now.mono_ns),
-            Meter::Calendar(_) => self.falls_to_ns(0, now).unwrap_or(0),
+            Meter::Rolling(meter) => Some(meter.ring.empties_ns(now.mono_ns)),
+            Meter::Periods(_) | Meter::Gauge(_) => self.falls_to_ns(0, now),
         }
+    }
+}
+
+fn gauge(open: i64) -> Measure {
+    Measure {
+        used: open,
+        settled: open,
+        open,
+        held: Held::default(),
     }
 }
 
@@ -304,22 +415,26 @@ impl RollingMeter {
     fn new(rolling: Rolling, now: Now) -> Self {
         Self {
             ring: Ring::new(rolling, now.mono_ns),
-            held: 0,
+            held: Held::default(),
             accrued: 0,
+            open: 0,
         }
     }
 
     fn measure(&self) -> Measure {
+        let used = self.ring.sum();
+        // A long stream's early cost may have left the window: then more is accrued than is used.
+        let settled = used.saturating_sub(self.accrued).max(0);
+        let left = self.accrued.saturating_sub(used).max(0);
         Measure {
-            used: self.ring.sum(),
-            held: self.held.saturating_sub(self.accrued),
-            settled: self.ring.sum().saturating_sub(self.accrued).max(0),
+            used,
+            settled,
+            open: self.open,
+            held: Held {
+                expected: self.held.expected.saturating_sub(left),
+                bound: self.held.bound.saturating_sub(left),
+            },
         }
-    }
-
-    fn hold(&mut self, amount: i64) -> Result<()> {
-        self.held = money::add(self.held, amount)?;
-        Ok(())
     }
 
     fn accrue(&mut self, amount: i64, now: Now) -> Result<()> {
@@ -328,7 +443,21 @@ impl RollingMeter {
         Ok(())
     }
 
-    fn close(&mut self, part: Part, end: End, admitted: Now, now: Now) -> Result<()> {
+    fn close(
+        &mut self,
+        resource: Resource,
+        part: Part,
+        end: End,
+        admitted: Now,
+        now: Now,
+    ) -> Result<()> {
+        self.open = self.open.saturating_sub(1).max(0);
+        if resource == Resource::Requests {
+            if matches!(end, End::Released) {
+                self.ring.take_at(1, admitted.mono_ns);
+            }
+            return Ok(());
+        }
         let actual = match end {
             End::Settled(actual) => actual,
             End::Released => 0,
@@ -339,19 +468,22 @@ impl RollingMeter {
         } else {
             self.ring.take_back(more.saturating_neg(), admitted.mono_ns);
         }
-        self.held = money::subtract(self.held, part.held)?;
+        self.held.take(part.held)?;
         self.accrued = money::subtract(self.accrued, part.accrued)?;
         Ok(())
     }
 }
 
-impl CalendarMeter {
+impl PeriodMeter {
     fn roll(&mut self, wall_ns: u64) -> Result<()> {
         self.earlier.retain(|earlier| earlier.open > 0);
+        let Some(calendar) = &self.calendar else {
+            return Ok(());
+        };
         if wall_ns < self.current.bounds.ends_at_ns {
             return Ok(());
         }
-        let next = Account::new(self.calendar.bounds(wall_ns)?);
+        let next = Account::new(calendar.bounds(wall_ns)?);
         let over = std::mem::replace(&mut self.current, next);
         if over.open > 0 {
             self.earlier.push(over);
@@ -383,7 +515,7 @@ impl CalendarMeter {
         let Some(account) = self.account_mut(admitted.wall_ns) else {
             return Ok(());
         };
-        account.held = money::subtract(account.held, part.held)?;
+        account.held.take(part.held)?;
         account.accrued = money::subtract(account.accrued, part.accrued)?;
         account.booked = match (end, resource) {
             (End::Settled(_), Resource::Requests) => account.booked,
@@ -391,7 +523,7 @@ impl CalendarMeter {
             (End::Settled(actual), _) => money::add(account.booked, actual)?,
             (End::Released, _) => account.booked,
         };
-        account.open = account.open.saturating_sub(1);
+        account.open = account.open.saturating_sub(1).max(0);
         Ok(())
     }
 }

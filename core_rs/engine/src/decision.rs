@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::counter::{Counter, Measure};
 use crate::error::Result;
-use crate::id::Id;
-use crate::limit::{Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
+use crate::id::{Id, ReservationId};
+use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::reservation::{Amounts, Path};
 use crate::time::Now;
 
@@ -39,8 +39,16 @@ pub struct RateFigures {
 pub struct Admission {
     /// For whom the key acted, and so whose counters hold it.
     pub path: Path,
-    /// What its reservation holds.
+    /// What its reservation holds on limits that hold what is expected.
     pub held: Amounts,
+    /// The most that it can cost, which the other limits hold.
+    pub bound: Amounts,
+    /// What the bound was multiplied by.
+    pub calibration: i64,
+    /// Output tokens that may be relayed before more is held.
+    pub output_tokens_allowed: i64,
+    /// Whether the answer is to be streamed from the provider, and its hold follows it.
+    pub extendable: bool,
     /// Instant whose periods count it; after a wall clock jumped back, later than that clock.
     pub admitted_wall_ns: u64,
     /// The policy that decided.
@@ -62,6 +70,8 @@ pub enum WaitsFor {
     OpenRequests,
     /// Time must pass.
     Period,
+    /// Money must be paid in.
+    TopUp,
     /// Nothing helps but another policy.
     Never,
 }
@@ -72,6 +82,7 @@ impl WaitsFor {
         match self {
             Self::OpenRequests => "open_requests",
             Self::Period => "period",
+            Self::TopUp => "top_up",
             Self::Never => "never",
         }
     }
@@ -107,10 +118,10 @@ pub struct Refusal {
     /// For whom the key acted.
     pub path: Path,
     /// Stable code.
-    pub code: &'static str,
+    pub code: Box<str>,
     /// HTTP status.
     pub status: u16,
-    /// budget, breaker, rate, quota, key or organization.
+    /// concurrency, rate, quota, breaker, budget, balance, key or organization.
     pub kind: &'static str,
     /// Whose limit or state it is.
     pub scope: Scope,
@@ -122,6 +133,10 @@ pub struct Refusal {
     pub retry_after_ns: Option<u64>,
     /// What that takes; None if a state refuses.
     pub waits_for: Option<WaitsFor>,
+    /// Output tokens with which it would fit every limit on money, and whose limit allows no more.
+    ///
+    /// None where money is not short.
+    pub output_tokens_that_fit: Option<(i64, ScopeKind)>,
     /// The policy that decided.
     pub policy_version: Arc<str>,
     /// Every limit of the path as it was.
@@ -131,7 +146,7 @@ pub struct Refusal {
 impl Refusal {
     /// Refuse because of the state of a key or an organization.
     pub(crate) fn by_state(
-        code: &'static str,
+        code: &str,
         status: u16,
         scope: Scope,
         path: Path,
@@ -139,7 +154,7 @@ impl Refusal {
     ) -> Self {
         Self {
             path,
-            code,
+            code: code.into(),
             status,
             kind: scope.kind.name(),
             scope,
@@ -147,13 +162,44 @@ impl Refusal {
             frees_at_wall_ns: None,
             retry_after_ns: None,
             waits_for: None,
+            output_tokens_that_fit: None,
             policy_version: version,
             seen: Vec::new(),
         }
     }
 }
 
-/// A request was admitted or refused.
+/// A request waits in line; nothing is held for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The limit it waits for.
+    pub limit_id: Id,
+    /// Whose it is.
+    pub scope: Scope,
+    /// Whether a step of the limit queues it, so that it stays until its time is up.
+    pub is_queued: bool,
+    /// How long it waits at most.
+    pub timeout_ns: u64,
+}
+
+/// A step of a limit asks for something before the request may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diversion {
+    /// The limit.
+    pub limit_id: Id,
+    /// Whose it is.
+    pub scope: Scope,
+    /// Which of its steps, from 0.
+    pub step: usize,
+    /// From which share of the cap on.
+    pub percent: u8,
+    /// Downgrade or confirm.
+    pub action: Action,
+    /// The policy that decided.
+    pub policy_version: Arc<str>,
+}
+
+/// What becomes of a request.
 #[derive(Clone, Debug)]
 #[must_use]
 #[expect(
@@ -165,34 +211,98 @@ pub enum Decision {
     Admitted(Admission),
     /// It may not.
     Refused(Box<Refusal>),
+    /// It waits until others have ended.
+    Waiting(Box<Waiting>),
+    /// Something else is to be asked, or somebody.
+    Diverted(Box<Diversion>),
+}
+
+/// Something that happened to another request than the one that was acted on, or to a limit.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A request that waited was admitted.
+    Admitted(ReservationId, Box<Admission>),
+    /// A request that waited was refused, or is to be asked something.
+    Ended(ReservationId, Box<Decision>),
+    /// A stream that waited may relay so many output tokens.
+    Granted(ReservationId, i64),
+    /// A stream is to be closed at once, because of the limit of this refusal.
+    Cut(ReservationId, Box<Refusal>),
+    /// A breaker opened or closed.
+    Breaker(BreakerEvent),
+}
+
+/// A breaker opened or closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerEvent {
+    /// The limit.
+    pub limit_id: Id,
+    /// Whose it is.
+    pub scope: Scope,
+    /// Whether it opened.
+    pub is_open: bool,
+    /// What was spent in its window.
+    pub sum: i64,
+    /// Its threshold.
+    pub cap: i64,
+    /// When, on the wall clock.
+    pub at_wall_ns: u64,
 }
 
 /// One limit has no room.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Verdict<'a> {
-    limit: &'a Limit,
-    measure: Measure,
-    requested: i64,
-    waits_for: WaitsFor,
+    pub(crate) limit: &'a Limit,
+    /// Whose counter it is; for a template, the label's.
+    pub(crate) scope: Scope,
+    pub(crate) measure: Measure,
+    pub(crate) requested: i64,
+    pub(crate) waits_for: WaitsFor,
     retry_after_ns: Option<u64>,
 }
 
-/// Ask one limit; None if it has room. `is_over`: the counter's period has ended.
+impl Verdict<'_> {
+    /// Tell whether nothing but the holds of open requests stands in the way, and money is short.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.limit.resource.is_money() && self.waits_for == WaitsFor::OpenRequests
+    }
+}
+
+/// What one limit is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request {
+    /// What it must hold.
+    pub(crate) amount: i64,
+    /// What it must hold at least, when nothing else is open.
+    pub(crate) least: i64,
+    /// Whether the counter's period has ended.
+    pub(crate) is_over: bool,
+}
+
+/// Ask one limit; None if it has room.
 pub(crate) fn judge<'a>(
     limit: &'a Limit,
+    scope: Scope,
     counter: &Counter,
     measure: Measure,
-    requested: i64,
-    is_over: bool,
+    request: Request,
     now: Now,
 ) -> Result<Option<Verdict<'a>>> {
-    if !refuses(limit, measure, requested)? {
+    let requested = request.amount;
+    let fits = match limit.mode {
+        Mode::Hard => {
+            limit.cap > 0 && measure.hard(limit.hold)?.saturating_add(requested) <= limit.cap
+        }
+        Mode::Metered => measure.used < limit.cap,
+        Mode::Soft | Mode::Shadow => true,
+    };
+    if fits {
         return Ok(None);
     }
-    let (waits_for, target) = wait(limit, measure, requested, is_over);
-    let retry_after_ns = target.and_then(|target| counter.falls_to_ns(target, now));
+    let (waits_for, retry_after_ns) = wait(limit, counter, measure, request, now);
     Ok(Some(Verdict {
         limit,
+        scope,
         measure,
         requested,
         waits_for,
@@ -200,40 +310,42 @@ pub(crate) fn judge<'a>(
     }))
 }
 
-fn refuses(limit: &Limit, measure: Measure, requested: i64) -> Result<bool> {
-    Ok(match limit.mode {
-        Mode::Hard => limit.cap == 0 || measure.hard()?.saturating_add(requested) > limit.cap,
-        Mode::Metered => measure.used >= limit.cap,
-        Mode::Soft | Mode::Shadow => false,
-    })
-}
-
-/// Say what a refused request waits for, and to what sum `used` must fall for it to fit.
-fn wait(limit: &Limit, measure: Measure, requested: i64, is_over: bool) -> (WaitsFor, Option<i64>) {
-    let free_of_use = match limit.mode {
-        Mode::Hard => limit.cap.saturating_sub(requested),
-        _ => limit.cap.saturating_sub(1),
+/// Say what a refused request waits for, and how long that takes at most if nothing is added.
+fn wait(
+    limit: &Limit,
+    counter: &Counter,
+    measure: Measure,
+    request: Request,
+    now: Now,
+) -> (WaitsFor, Option<u64>) {
+    let is_hard = limit.mode == Mode::Hard;
+    let free_of_use = if is_hard {
+        limit.cap.saturating_sub(request.least)
+    } else {
+        limit.cap.saturating_sub(1)
     };
+    if limit.kind == LimitKind::Balance && (free_of_use < measure.used || limit.cap == 0) {
+        return (WaitsFor::TopUp, None);
+    }
     if limit.cap == 0 || free_of_use < 0 {
         return (WaitsFor::Never, None);
     }
-    if limit.mode == Mode::Hard && measure.used <= free_of_use {
+    let is_gauge = limit.resource == Resource::Concurrency;
+    if is_gauge || (is_hard && measure.used <= free_of_use) {
         return (WaitsFor::OpenRequests, None);
     }
-    if is_over {
+    if request.is_over {
         return (WaitsFor::Never, None);
     }
     // Holds stay while the window moves on; if they alone leave no room, they must end too.
-    let held = if limit.mode == Mode::Hard {
-        measure.held
-    } else {
-        0
-    };
+    let held = if is_hard { measure.held(limit.hold) } else { 0 };
     let target = free_of_use.saturating_sub(held);
-    (
-        WaitsFor::Period,
-        Some(if target < 0 { free_of_use } else { target }),
-    )
+    let target = if target < 0 { free_of_use } else { target };
+    let offset = limit.offset_at(now.wall_ns);
+    match counter.falls_to_ns(target.saturating_add(offset), now) {
+        Some(wait_ns) => (WaitsFor::Period, Some(wait_ns)),
+        None => (WaitsFor::Never, None),
+    }
 }
 
 /// Build the refusal of the limits that have no room; None if all have.
@@ -242,7 +354,7 @@ fn wait(limit: &Limit, measure: Measure, requested: i64, is_over: bool) -> (Wait
 pub(crate) fn refusal(
     verdicts: &[Verdict<'_>],
     seen: &[Seen],
-    path: Path,
+    path: &Path,
     version: &Arc<str>,
     now: Now,
 ) -> Option<Refusal> {
@@ -255,20 +367,56 @@ pub(crate) fn refusal(
     let last = verdicts.iter().max_by_key(|verdict| lateness(verdict))?;
     let (code, status) = code(named.limit);
     Some(Refusal {
-        path,
-        code,
+        path: path.clone(),
+        code: code.into(),
         status,
         kind: named.limit.kind.name(),
-        scope: named.limit.scope,
+        scope: named.scope,
         limit: Some(figures(named)),
         frees_at_wall_ns: last
             .retry_after_ns
             .map(|wait_ns| now.wall_ns.saturating_add(wait_ns)),
         retry_after_ns: last.retry_after_ns,
         waits_for: Some(last.waits_for),
+        output_tokens_that_fit: None,
         policy_version: Arc::clone(version),
         seen: seen.to_vec(),
     })
+}
+
+/// Build the refusal of a request that fits but must not pass those that stand in line before it.
+pub(crate) fn refusal_in_line(
+    limit: &Limit,
+    scope: Scope,
+    measure: Measure,
+    requested: i64,
+    seen: &[Seen],
+    path: &Path,
+    version: &Arc<str>,
+) -> Refusal {
+    let verdict = Verdict {
+        limit,
+        scope,
+        measure,
+        requested,
+        waits_for: WaitsFor::OpenRequests,
+        retry_after_ns: None,
+    };
+    let (code, status) = code(limit);
+    Refusal {
+        path: path.clone(),
+        code: code.into(),
+        status,
+        kind: limit.kind.name(),
+        scope,
+        limit: Some(figures(&verdict)),
+        frees_at_wall_ns: None,
+        retry_after_ns: None,
+        waits_for: Some(WaitsFor::OpenRequests),
+        output_tokens_that_fit: None,
+        policy_version: Arc::clone(version),
+        seen: seen.to_vec(),
+    }
 }
 
 fn figures(verdict: &Verdict<'_>) -> LimitFigures {
@@ -281,19 +429,21 @@ fn figures(verdict: &Verdict<'_>) -> LimitFigures {
         mode: limit.mode,
         cap: limit.cap,
         used: verdict.measure.used,
-        held: verdict.measure.held,
+        held: verdict.measure.held(limit.hold),
         requested: verdict.requested,
     }
 }
 
-/// Rates, quotas, breakers, budgets; within them from the key outwards; last by id, to be stable.
-fn precedence(limit: &Limit) -> (u8, ScopeKind, Id) {
+/// Concurrency, rates, quotas, breakers, budgets, balance; within them from the key outwards.
+pub(crate) fn precedence(limit: &Limit) -> (u8, ScopeKind, Id) {
     let class = match (limit.kind, limit.resource) {
-        (LimitKind::Rate, Resource::Requests) => 0,
-        (LimitKind::Rate, _) => 1,
-        (LimitKind::Quota, _) => 2,
-        (LimitKind::Breaker, _) => 3,
-        (LimitKind::Budget, _) => 4,
+        (LimitKind::Concurrency, _) => 0,
+        (LimitKind::Rate, Resource::Requests) => 1,
+        (LimitKind::Rate, _) => 2,
+        (LimitKind::Quota, _) => 3,
+        (LimitKind::Breaker, _) => 4,
+        (LimitKind::Budget, _) => 5,
+        (LimitKind::Balance, _) => 6,
     };
     (class, limit.scope.kind, limit.id)
 }
@@ -303,21 +453,54 @@ fn lateness(verdict: &Verdict<'_>) -> (u8, u64) {
     match verdict.waits_for {
         WaitsFor::OpenRequests => (0, 0),
         WaitsFor::Period => (1, verdict.retry_after_ns.unwrap_or(u64::MAX)),
-        WaitsFor::Never => (2, 0),
+        WaitsFor::TopUp => (2, 0),
+        WaitsFor::Never => (3, 0),
     }
 }
 
-fn code(limit: &Limit) -> (&'static str, u16) {
+/// Return code and status: those of the limit's last step if it names any, else of its kind.
+fn code(limit: &Limit) -> (&str, u16) {
+    let (usual, usual_status) = usual_code(limit);
+    let custom = limit
+        .steps
+        .iter()
+        .rev()
+        .find_map(|step| match &step.action {
+            Action::Refuse { code, status } => Some((code.as_deref(), *status)),
+            _ => None,
+        });
+    let (code, status) = custom.unwrap_or_default();
+    (code.unwrap_or(usual), status.unwrap_or(usual_status))
+}
+
+fn usual_code(limit: &Limit) -> (&'static str, u16) {
     match limit.kind {
+        LimitKind::Concurrency => ("concurrency_exceeded", 429),
         LimitKind::Rate => ("rate_limit_exceeded", 429),
         LimitKind::Quota => ("plan_quota_exceeded", 429),
         LimitKind::Breaker => ("spend_circuit_open", 503),
-        LimitKind::Budget => match limit.scope.kind {
-            ScopeKind::Key => ("key_budget_exceeded", 402),
-            ScopeKind::Member => ("member_budget_exceeded", 402),
-            ScopeKind::Team => ("team_budget_exceeded", 402),
-            ScopeKind::Organization => ("tenant_budget_exceeded", 402),
-            ScopeKind::Installation => ("installation_budget_exceeded", 402),
-        },
+        LimitKind::Balance => ("prepaid_balance_required", 402),
+        LimitKind::Budget => (
+            match limit.scope.kind {
+                ScopeKind::Key => "key_budget_exceeded",
+                ScopeKind::Session => "session_budget_exceeded",
+                ScopeKind::MemberInTeam => "member_in_team_budget_exceeded",
+                ScopeKind::Member => "member_budget_exceeded",
+                ScopeKind::Pool => "pool_budget_exceeded",
+                ScopeKind::Feature => "feature_budget_exceeded",
+                ScopeKind::Agent => "agent_budget_exceeded",
+                ScopeKind::EndUser => "end_user_budget_exceeded",
+                ScopeKind::Team => "team_budget_exceeded",
+                ScopeKind::Organization => "tenant_budget_exceeded",
+                ScopeKind::Provider => "provider_budget_exceeded",
+                ScopeKind::Installation => "installation_budget_exceeded",
+            },
+            402,
+        ),
     }
+}
+
+/// Tell whether a limit holds what is expected, so that its room can be taken step by step.
+pub(crate) fn follows_streams(limit: &Limit) -> bool {
+    limit.mode == Mode::Hard && limit.hold == Hold::Expected && !limit.resource.is_count()
 }

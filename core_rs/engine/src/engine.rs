@@ -1,15 +1,18 @@
 //! All organizations and keys of a process, each organization behind a lock of its own.
 //!
 //! This module makes decisions atomic and knows nothing of how they are made.
-use crate::decision::{Decision, Refusal};
+use crate::ask::Ask;
+use crate::board::{Board, Seed};
+use crate::decision::{Decision, Effect, Refusal};
 use crate::error::{Error, Result};
 use crate::id::{Id, IdMap, ReservationId};
 use crate::keys::{Digest, Key, KeyForm, KeyState, Keys};
 use crate::limit::{Scope, ScopeKind};
-use crate::organization::{Organization, Seed};
-use crate::policy::{OrganizationState, Policy};
-use crate::reservation::{Amounts, Path, Settlement};
-use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
+use crate::organization::{Actual, Organization, board_states, load_shared, missing_shared};
+use crate::policy::{OrganizationState, Policy, SharedPolicy};
+use crate::reservation::{Path, Settlement};
+use crate::rules::{Ruling, Use};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, RwLock};
 use crate::time::Now;
 
 /// Most organizations of one process.
@@ -38,17 +41,6 @@ pub struct Principal {
     pub organization_state: OrganizationState,
     /// Version of the policy.
     pub policy_version: std::sync::Arc<str>,
-}
-
-/// What a request asks for.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    /// Upper bounds of what it may cost and use.
-    pub amounts: Amounts,
-    /// Name of the model.
-    pub model: &'a str,
-    /// Name of the provider.
-    pub provider: &'a str,
 }
 
 /// What all limits of a key's path stand at.
@@ -108,6 +100,10 @@ impl Slots {
 pub struct Engine {
     keys: RwLock<Keys>,
     slots: RwLock<Slots>,
+    /// Limits of all organizations together; its lock is taken after an organization's.
+    shared: Mutex<Board>,
+    /// Whether there are any, so that nobody waits for the lock in vain.
+    is_shared: AtomicBool,
 }
 
 impl Engine {
@@ -175,10 +171,64 @@ impl Engine {
         drop(slots);
         let mut guard = lock(&slot)?;
         match guard.as_mut() {
-            Some(organization) => organization.load(policy, &seeds, now)?,
+            Some(organization) => {
+                self.with_shared(|shared| organization.load(shared, policy, &seeds, now))?
+            }
             None => *guard = Some(Organization::new(policy, &seeds, now)?),
         }
         Ok(number)
+    }
+
+    /// List as JSON the counters that limits of the installation need and that are not kept.
+    ///
+    /// # Errors
+    /// `InvalidJson`, `InvalidPolicy`, `TooMany`.
+    pub fn missing_shared(&self, snapshot_json: &[u8], now: Now) -> Result<Vec<u8>> {
+        let policy = SharedPolicy::from_json(snapshot_json)?;
+        let shared = self.shared.lock().map_err(|_| Error::Poisoned)?;
+        missing_shared(&shared, policy, now)
+    }
+
+    /// Put the limits that all organizations share in force, for the next request.
+    ///
+    /// # Errors
+    /// `InvalidJson`, `InvalidPolicy`, `TooMany`, `Overflow`.
+    pub fn load_shared(&self, snapshot_json: &[u8], seeds_json: &[u8], now: Now) -> Result<()> {
+        let policy = SharedPolicy::from_json(snapshot_json)?;
+        let seeds = Seed::list_from_json(seeds_json)?;
+        let slots = self
+            .slots
+            .read()
+            .map_err(|_| Error::Poisoned)?
+            .slots
+            .clone();
+        // All organizations stand still: what they have open belongs to the new counters too.
+        let guards: Vec<_> = slots.iter().map(|slot| lock(slot)).collect::<Result<_>>()?;
+        let organizations = guards.iter().filter_map(|guard| guard.as_ref());
+        let mut shared = self.shared.lock().map_err(|_| Error::Poisoned)?;
+        load_shared(&mut shared, policy, &seeds, organizations, now)?;
+        self.is_shared.store(!shared.is_empty(), Ordering::Release);
+        Ok(())
+    }
+
+    /// List the state of every limit that all organizations share, as JSON.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the instant is outside the calendar.
+    pub fn shared_states(&self, now: Now) -> Result<Vec<u8>> {
+        let mut shared = self.shared.lock().map_err(|_| Error::Poisoned)?;
+        let places: Vec<usize> = (0..shared.scopes.len()).collect();
+        board_states(&mut shared, &places, now, now)
+    }
+
+    /// Lend the board of shared limits, or an empty one where there are none.
+    fn with_shared<T>(&self, act: impl FnOnce(&mut Board) -> Result<T>) -> Result<T> {
+        if self.is_shared.load(Ordering::Acquire) {
+            let mut shared = self.shared.lock().map_err(|_| Error::Poisoned)?;
+            act(&mut shared)
+        } else {
+            act(&mut Board::default())
+        }
     }
 
     /// Return whom a secret belongs to; None if unknown, revoked or expired.
@@ -208,27 +258,49 @@ impl Engine {
         })
     }
 
-    /// Return the kind of the first scope, from the organization down, that refuses a model.
+    /// Return why static policy refuses a use, and by which kind of scope; None if it does not.
     ///
     /// # Errors
     /// `UnknownKey`, `OrganizationNotLoaded`.
-    pub fn model_refused_by(&self, key: u32, model: &str) -> Result<Option<ScopeKind>> {
+    pub fn refused_by_rule(
+        &self,
+        key: u32,
+        asked: &Use<'_>,
+    ) -> Result<Option<(&'static str, ScopeKind)>> {
         self.with_key(key, |organization, _, path| {
-            Ok(organization.model_refused_by(&path, model))
+            Ok(organization.refused_by_rule(&path, asked))
         })
     }
 
-    /// Reserve on every limit of a key's path, or refuse and leave no trace.
+    /// Return what static policy holds for the requests of a key.
+    ///
+    /// # Errors
+    /// `UnknownKey`, `OrganizationNotLoaded`.
+    pub fn ruling(&self, key: u32) -> Result<Ruling> {
+        self.with_key(key, |organization, _, path| Ok(organization.ruling(&path)))
+    }
+
+    /// Return what a key's organization is charged at an instant for what a provider bills.
+    ///
+    /// # Errors
+    /// `NoExchangeRate`, `Overflow`, `UnknownKey`, `OrganizationNotLoaded`.
+    pub fn charge(&self, key: u32, cost_nanos: i64, wall_ns: u64) -> Result<i64> {
+        self.with_key(key, |organization, _, _| {
+            organization.charge(cost_nanos, wall_ns)
+        })
+    }
+
+    /// Reserve on every limit of a key's path, or refuse, or have it wait, and leave no trace.
     ///
     /// # Errors
     /// `InvalidArgument`, `UnknownKey`, `OrganizationNotLoaded`, `DuplicateReservation`, `TooMany`,
-    /// `UnbookedFull`, `Overflow`.
-    pub fn admit(&self, key: u32, id: ReservationId, ask: Ask<'_>, now: Now) -> Result<Decision> {
+    /// `UnbookedFull`, `NoExchangeRate`, `Overflow`.
+    pub fn admit(&self, key: u32, id: ReservationId, ask: Ask, now: Now) -> Result<Decision> {
         self.with_key(key, |organization, key, path| {
-            if let Some(refusal) = refusal_by_key(key, path, organization, now) {
+            if let Some(refusal) = refusal_by_key(key, &path, organization, now) {
                 return Ok(Decision::Refused(Box::new(refusal)));
             }
-            organization.admit(id, path, ask.amounts, ask.model, ask.provider, now)
+            self.with_shared(|shared| organization.admit(shared, id, path, ask, now))
         })
     }
 
@@ -236,12 +308,12 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Self::admit`], but for `DuplicateReservation`.
-    pub fn preview(&self, key: u32, ask: Ask<'_>, now: Now) -> Result<Decision> {
+    pub fn preview(&self, key: u32, ask: &Ask, now: Now) -> Result<Decision> {
         self.with_key(key, |organization, key, path| {
-            if let Some(refusal) = refusal_by_key(key, path, organization, now) {
+            if let Some(refusal) = refusal_by_key(key, &path, organization, now) {
                 return Ok(Decision::Refused(Box::new(refusal)));
             }
-            organization.preview(path, ask.amounts, ask.model, ask.provider, now)
+            self.with_shared(|shared| organization.preview(shared, path, ask, now))
         })
     }
 
@@ -251,15 +323,16 @@ impl Engine {
     /// `UnknownKey`, `OrganizationNotLoaded`, `InvalidArgument`.
     pub fn key_limits(&self, key: u32, now: Now) -> Result<KeyLimits> {
         self.with_key(key, |organization, _, path| {
+            let states_json = organization.path_states(&path, now)?;
             Ok(KeyLimits {
                 path,
                 policy_version: std::sync::Arc::clone(organization.version()),
-                states_json: organization.path_states(&path, now)?,
+                states_json,
             })
         })
     }
 
-    /// Add to what an open reservation holds; None if it is held.
+    /// Let a stream relay so many output tokens; None if there is no room yet.
     ///
     /// # Errors
     /// As [`Organization::extend`], and `UnknownOrganization`, `OrganizationNotLoaded`.
@@ -267,11 +340,11 @@ impl Engine {
         &self,
         organization: u32,
         id: ReservationId,
-        more: Amounts,
+        wanted: i64,
         now: Now,
-    ) -> Result<Option<Refusal>> {
-        self.with(organization, |organization| {
-            organization.extend(id, more, now)
+    ) -> Result<Option<i64>> {
+        self.with_both(organization, |organization, shared| {
+            organization.extend(shared, id, wanted, now)
         })
     }
 
@@ -283,11 +356,11 @@ impl Engine {
         &self,
         organization: u32,
         id: ReservationId,
-        so_far: Amounts,
+        so_far: Actual,
         now: Now,
     ) -> Result<()> {
-        self.with(organization, |organization| {
-            organization.progress(id, so_far, now)
+        self.with_both(organization, |organization, shared| {
+            organization.progress(shared, id, so_far, now)
         })
     }
 
@@ -299,11 +372,11 @@ impl Engine {
         &self,
         organization: u32,
         id: ReservationId,
-        actual: Amounts,
+        actual: Actual,
         now: Now,
     ) -> Result<Settlement> {
-        self.with(organization, |organization| {
-            organization.settle(id, actual, now)
+        self.with_both(organization, |organization, shared| {
+            organization.settle(shared, id, actual, now)
         })
     }
 
@@ -312,7 +385,56 @@ impl Engine {
     /// # Errors
     /// As [`Organization::release`], and `UnknownOrganization`, `OrganizationNotLoaded`.
     pub fn release(&self, organization: u32, id: ReservationId, now: Now) -> Result<bool> {
-        self.with(organization, |organization| organization.release(id, now))
+        self.with_both(organization, |organization, shared| {
+            organization.release(shared, id, now)
+        })
+    }
+
+    /// Say what becomes of a request whose time in the line is up.
+    ///
+    /// # Errors
+    /// As [`Organization::give_up`], and `UnknownOrganization`, `OrganizationNotLoaded`.
+    pub fn give_up(&self, organization: u32, id: ReservationId, now: Now) -> Result<Decision> {
+        self.with_both(organization, |organization, shared| {
+            organization.give_up(shared, id, now)
+        })
+    }
+
+    /// Forget a request in the line whose client left; false if it does not wait any more.
+    ///
+    /// # Errors
+    /// As [`Organization::leave`], and `UnknownOrganization`, `OrganizationNotLoaded`.
+    pub fn leave(&self, organization: u32, id: ReservationId, now: Now) -> Result<bool> {
+        self.with_both(organization, |organization, shared| {
+            organization.leave(shared, id, now)
+        })
+    }
+
+    /// Let time pass: breakers close, waits end, periods begin. Tell whether anybody still waits.
+    ///
+    /// # Errors
+    /// As [`Organization::go_on`], and `UnknownOrganization`, `OrganizationNotLoaded`.
+    pub fn go_on(&self, organization: u32, now: Now) -> Result<bool> {
+        self.with_both(organization, |organization, shared| {
+            organization.go_on(shared, now)?;
+            Ok(organization.has_waiters())
+        })
+    }
+
+    /// Take what has happened to others than the requests that were acted on, in order.
+    ///
+    /// # Errors
+    /// `UnknownOrganization`, `OrganizationNotLoaded`.
+    pub fn take_effects(&self, organization: u32) -> Result<Vec<Effect>> {
+        self.with(organization, |organization| Ok(organization.take_effects()))
+    }
+
+    /// Tell whether there are effects to be taken.
+    ///
+    /// # Errors
+    /// `UnknownOrganization`, `OrganizationNotLoaded`.
+    pub fn has_effects(&self, organization: u32) -> Result<bool> {
+        self.with(organization, |organization| Ok(organization.has_effects()))
     }
 
     /// Forget the settlements that the ledger has.
@@ -366,6 +488,14 @@ impl Engine {
             .ok_or(Error::UnknownOrganization)
     }
 
+    /// Return the id of an organization.
+    ///
+    /// # Errors
+    /// `UnknownOrganization`.
+    pub fn organization_id(&self, number: u32) -> Result<Id> {
+        Ok(self.slot(number)?.id)
+    }
+
     fn slot(&self, number: u32) -> Result<Arc<Slot>> {
         self.slots.read().map_err(|_| Error::Poisoned)?.get(number)
     }
@@ -384,6 +514,16 @@ impl Engine {
         })
     }
 
+    fn with_both<T>(
+        &self,
+        number: u32,
+        act: impl FnOnce(&mut Organization, &mut Board) -> Result<T>,
+    ) -> Result<T> {
+        self.with(number, |organization| {
+            self.with_shared(|shared| act(organization, shared))
+        })
+    }
+
     fn with<T>(&self, number: u32, act: impl FnOnce(&mut Organization) -> Result<T>) -> Result<T> {
         with(&*self.slot(number)?, act)
     }
@@ -399,7 +539,12 @@ fn with<T>(slot: &Slot, act: impl FnOnce(&mut Organization) -> Result<T>) -> Res
     act(guard.as_mut().ok_or(Error::OrganizationNotLoaded)?)
 }
 
-fn refusal_by_key(key: &Key, path: Path, organization: &Organization, now: Now) -> Option<Refusal> {
+fn refusal_by_key(
+    key: &Key,
+    path: &Path,
+    organization: &Organization,
+    now: Now,
+) -> Option<Refusal> {
     let scope = Scope {
         kind: ScopeKind::Key,
         id: key.id,
@@ -410,10 +555,11 @@ fn refusal_by_key(key: &Key, path: Path, organization: &Organization, now: Now) 
             "invalid_api_key",
             401,
             scope,
-            path,
+            path.clone(),
             version,
         ))
     } else if key.state == KeyState::Disabled {
+        let path = path.clone();
         Some(Refusal::by_state("key_disabled", 403, scope, path, version))
     } else {
         None

@@ -51,6 +51,9 @@ pub enum Error {
     /// The ledger is too far behind to admit more.
     #[error("too many settlements wait for the ledger")]
     UnbookedFull,
+    /// There is no exchange rate for the organization's currency yet.
+    #[error("there is no exchange rate")]
+    NoExchangeRate,
     /// Another thread failed while it held this lock, so the state cannot be trusted.
     #[error("state is poisoned by an earlier fault")]
     Poisoned,
@@ -74,6 +77,7 @@ impl Error {
             Self::AlreadySettled => "already_settled",
             Self::AlreadyReleased => "already_released",
             Self::UnbookedFull => "unbooked_full",
+            Self::NoExchangeRate => "no_exchange_rate",
             Self::Poisoned => "poisoned",
         }
     }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
 
 /// A UUID; two words, so that a million of them are not padded to 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +32,19 @@ impl Id {
             return None;
         }
         u128::from_str_radix(&digits, 16).ok().map(Self::from)
+    }
+
+    /// Derive the id of what has a name and no UUID of its own.
+    ///
+    /// The first 16 bytes of SHA-256 over kind, NUL and name; the control plane does the same.
+    pub fn of_label(kind: &str, label: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(kind.as_bytes());
+        hasher.update([0]);
+        hasher.update(label.as_bytes());
+        let digest = <[u8; 32]>::from(hasher.finalize());
+        let head = digest.iter().take(16);
+        Self::from(head.fold(0_u128, |id, byte| id << 8 | u128::from(*byte)))
     }
 
     pub(crate) fn is_nil(self) -> bool {
@@ -93,6 +107,12 @@ pub struct ReservationId([u8; 16]);
 impl From<[u8; 16]> for ReservationId {
     fn from(bytes: [u8; 16]) -> Self {
         Self(bytes)
+    }
+}
+
+impl From<ReservationId> for [u8; 16] {
+    fn from(id: ReservationId) -> Self {
+        id.0
     }
 }
 

@@ -1,9 +1,12 @@
 //! The table of keys: who a secret's digest belongs to. A million keys fit, so records are small.
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::id::{Id, IdMap, IdSet};
-use crate::reservation::Path;
+use crate::limit::ScopeKind;
+use crate::reservation::{POOLS_MAX, Path};
 
 /// Most keys of one process.
 pub const KEYS_MAX: usize = 4_000_000;
@@ -64,6 +67,9 @@ pub(crate) struct Key {
     member: Id,
     team: Id,
     cost_center: Id,
+    /// The scope of its member's work for its team; nil without either.
+    member_in_team: Id,
+    pools: Option<Arc<[Id]>>,
     /// Number of its organization.
     pub(crate) organization: u32,
     pub(crate) state: KeyState,
@@ -75,6 +81,7 @@ impl Key {
     pub(crate) fn path(&self, organization: Id) -> Path {
         Path::new(self.id, self.member.some(), self.team.some(), organization)
             .charged_to(self.cost_center.some())
+            .drawing_on(self.pools.clone(), self.member_in_team.some())
     }
 
     /// Tell whether it can be used at an instant, disabled or not.
@@ -98,6 +105,8 @@ pub(crate) struct KeyForm {
     team_id: Option<Id>,
     member_id: Option<Id>,
     cost_center_id: Option<Id>,
+    #[serde(default)]
+    pools: Vec<Id>,
     state: KeyState,
     expires_at_ns: Option<u64>,
     secrets: Vec<SecretForm>,
@@ -114,6 +123,25 @@ impl KeyForm {
     /// Read a list of keys.
     pub(crate) fn list_from_json(json: &[u8]) -> Result<Vec<Self>> {
         serde_json::from_slice(json).map_err(|fault| Error::InvalidJson(fault.to_string()))
+    }
+
+    fn member_in_team(&self) -> Option<Id> {
+        let (member, team) = self.member_id.zip(self.team_id)?;
+        let label = format!("{member}/{team}");
+        Some(Id::of_label(ScopeKind::MemberInTeam.name(), &label))
+    }
+
+    fn pools(&self) -> Result<Option<Arc<[Id]>>> {
+        if self.pools.len() > POOLS_MAX {
+            return Err(Error::TooMany("pools of a key"));
+        }
+        let mut pools = self.pools.clone();
+        pools.sort_unstable();
+        pools.dedup();
+        if pools.len() != self.pools.len() {
+            return Err(Error::InvalidKeys("a key has one pool twice".into()));
+        }
+        Ok((!pools.is_empty()).then(|| pools.into()))
     }
 
     fn secrets(&self) -> Result<Vec<(Digest, u64)>> {
@@ -178,6 +206,7 @@ impl Keys {
                 return Err(Error::InvalidKeys("two keys have one id".into()));
             }
             let secrets = form.secrets()?;
+            form.pools()?;
             for (digest, _) in &secrets {
                 let is_other = self.owner(*digest).is_some_and(|owner| owner != form.id);
                 if is_other || owners.insert(*digest, form.id).is_some() {
@@ -207,6 +236,8 @@ impl Keys {
             member: form.member_id.unwrap_or(Id::NIL),
             team: form.team_id.unwrap_or(Id::NIL),
             cost_center: form.cost_center_id.unwrap_or(Id::NIL),
+            member_in_team: form.member_in_team().unwrap_or(Id::NIL),
+            pools: form.pools()?,
             organization,
             state: form.state,
             expires_at_ns: form.expires_at_ns.unwrap_or(NEVER),

@@ -1,24 +1,37 @@
 //! One organization as a deterministic state machine: limits, counters, reservations, settlements.
 //!
-//! No locks and no clock: whoever owns it serialises the calls and says what time it is.
+//! No locks and no clock: whoever owns it serialises the calls and says what time it is. The board
+//! of the limits that all organizations share is lent to each call that may touch it.
 mod admitting;
 mod ending;
+mod events;
+mod extending;
+mod line;
 mod loading;
+mod reviewing;
 mod states;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, LazyLock};
 
-pub use loading::{SCOPE_IDLE_COUNTERS_MAX, SCOPE_LIMITS_MAX, SEEDS_MAX, Seed};
-
+use crate::board::{Board, Route};
+use crate::charging::Charging;
 use crate::counter::Counter;
+use crate::decision::Effect;
 use crate::error::{Error, Result};
+use crate::estimate::Estimator;
 use crate::id::{Id, IdMap, IdSet, ReservationId};
-use crate::limit::{Limit, Scope, ScopeKind};
-use crate::money;
+use crate::limit::{Scope, ScopeKind, Subject};
 use crate::policy::OrganizationState;
-use crate::reservation::{Amounts, Facts, Part, Path, Reservation, Unbooked};
+use crate::reservation::{Amounts, Facts, Path, Reservation, Unbooked};
+use crate::rules::{Rules, Ruling, Use};
 use crate::time::Now;
+
+pub use ending::Actual;
+use line::Line;
+pub use line::{KEY_WAITERS_MAX, WAITERS_MAX};
+pub(crate) use loading::{load_shared, missing_shared};
+pub(crate) use states::board_states;
 
 /// Most open reservations of one organization.
 pub const OPEN_MAX: usize = 1_000_000;
@@ -26,8 +39,6 @@ pub const OPEN_MAX: usize = 1_000_000;
 pub const UNBOOKED_MAX: usize = 65_536;
 /// Most releases remembered.
 pub const RELEASED_MAX: usize = 65_536;
-/// Scopes on the path of a key.
-const PATH_MAX: usize = 4;
 
 /// All state of one organization.
 #[derive(Debug)]
@@ -36,9 +47,23 @@ pub struct Organization {
     state: OrganizationState,
     version: Arc<str>,
     clock: Now,
-    index: IdMap<Scope, usize>,
-    scopes: Vec<ScopeState>,
+    board: Board,
+    rules: Rules,
+    charging: Charging,
+    estimator: Estimator,
     reservations: IdMap<ReservationId, Reservation>,
+    /// Admissions so far; the number of the last one.
+    admissions: u64,
+    /// Open streams by the number of their admission.
+    streams: BTreeMap<u64, ReservationId>,
+    /// Streams that wait for room, by the same, and the limits that have none.
+    pending: BTreeMap<u64, Vec<line::Place>>,
+    /// Streams that have been told to end and have not.
+    cut: IdSet<ReservationId>,
+    line: Line,
+    /// Breakers that were open when they were looked at last.
+    open_breakers: BTreeSet<(Scope, Id)>,
+    effects: Vec<Effect>,
     /// Settled and not yet in the ledger, by ascending number without gaps.
     unbooked: VecDeque<Unbooked>,
     settled: IdMap<ReservationId, u64>,
@@ -48,46 +73,10 @@ pub struct Organization {
     seq_last: u64,
 }
 
-/// Limits, counters and allowed models of one scope.
-#[derive(Debug)]
-struct ScopeState {
-    scope: Scope,
-    limits: Vec<BoundLimit>,
-    counters: Vec<Counter>,
-    /// Sorted; None allows all.
-    allowed: Option<Vec<String>>,
-}
-
-/// A limit and the place of its counter in the same scope.
-#[derive(Debug)]
-struct BoundLimit {
-    limit: Limit,
-    counter: usize,
-}
-
-impl ScopeState {
-    fn matching(&mut self, facts: &Facts) -> impl Iterator<Item = &mut Counter> {
-        self.counters
-            .iter_mut()
-            .filter(|counter| counter.matches(&facts.model, &facts.provider))
-    }
-
-    fn limits_of(&self, facts: &Facts) -> impl Iterator<Item = (&Limit, &Counter)> {
-        self.limits
-            .iter()
-            .filter_map(|bound| Some((&bound.limit, self.counters.get(bound.counter)?)))
-            .filter(|(_, counter)| counter.matches(&facts.model, &facts.provider))
-    }
-}
-
-/// Places of the scopes of a path that have limits or counters.
-#[derive(Clone, Copy, Default)]
-struct Places([Option<usize>; PATH_MAX]);
-
-impl Places {
-    fn iter(self) -> impl Iterator<Item = usize> + Clone {
-        self.0.into_iter().flatten()
-    }
+/// The places of a request on both boards.
+struct Routes {
+    own: Route,
+    shared: Route,
 }
 
 impl Organization {
@@ -106,21 +95,42 @@ impl Organization {
         self.reservations.len()
     }
 
-    /// Return the kind of the first scope that does not allow a model, from the organization down.
-    pub fn model_refused_by(&self, path: &Path, model: &str) -> Option<ScopeKind> {
-        let mut refusing = path.scopes().filter(|scope| !self.allows(*scope, model));
-        refusing.by_ref().last().map(|scope| scope.kind)
+    /// Count the requests that wait in line.
+    pub fn waiting_requests(&self) -> usize {
+        self.line.len()
     }
 
-    fn allows(&self, scope: Scope, model: &str) -> bool {
-        let state = self.index.get(&scope).and_then(|at| self.scopes.get(*at));
-        state
-            .and_then(|state| state.allowed.as_ref())
-            .is_none_or(|names| {
-                names
-                    .binary_search_by(|name| name.as_str().cmp(model))
-                    .is_ok()
-            })
+    /// Return why a use is refused by static policy, and by which kind of scope.
+    pub fn refused_by_rule(
+        &self,
+        path: &Path,
+        asked: &Use<'_>,
+    ) -> Option<(&'static str, ScopeKind)> {
+        self.rules.refusal(path, asked)
+    }
+
+    /// Return what static policy holds for the requests of a path.
+    pub fn ruling(&self, path: &Path) -> Ruling {
+        self.rules.ruling(path)
+    }
+
+    /// Return what is charged at an instant for what a provider bills.
+    ///
+    /// # Errors
+    /// `NoExchangeRate`, `Overflow`.
+    pub fn charge(&self, cost_nanos: i64, wall_ns: u64) -> Result<i64> {
+        let terms = self.charging.terms_at(wall_ns);
+        terms.ok_or(Error::NoExchangeRate)?.charge(cost_nanos)
+    }
+
+    /// Tell whether there is something to be taken.
+    pub fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
+    /// Take what has happened to others than the requests that were acted on, in order.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
     }
 
     fn tick(&mut self, now: Now) -> Now {
@@ -128,12 +138,12 @@ impl Organization {
         self.clock
     }
 
-    fn places(&self, path: &Path) -> Places {
-        let mut places = Places::default();
-        for (to, scope) in places.0.iter_mut().zip(path.scopes()) {
-            *to = self.index.get(&scope).copied();
+    /// Find the counters of an open request on both boards.
+    fn routes_of(&self, shared: &Board, facts: &Facts) -> Routes {
+        Routes {
+            own: self.board.known(facts.path.scopes()),
+            shared: shared.known(shared_scopes(shared, &facts.subject)),
         }
-        places
     }
 
     fn open_reservation(&self, id: ReservationId) -> Result<&Reservation> {
@@ -151,50 +161,58 @@ impl Organization {
         }
     }
 
-    /// Do the same to every counter that a request belongs to.
+    /// Do the same to every counter that a request belongs to, on both boards.
     fn for_counters(
         &mut self,
-        places: Places,
+        shared: &mut Board,
+        routes: &Routes,
         facts: &Facts,
         mut act: impl FnMut(&mut Counter) -> Result<()>,
     ) -> Result<()> {
-        for at in places.iter() {
-            let Some(state) = self.scopes.get_mut(at) else {
-                continue;
-            };
-            state.matching(facts).try_for_each(&mut act)?;
-        }
-        Ok(())
+        self.board
+            .for_counters(&routes.own, &facts.subject, &mut act)?;
+        shared.for_counters(&routes.shared, &facts.subject, act)
     }
 
-    fn roll(&mut self, places: Places, facts: &Facts, now: Now) -> Result<()> {
-        self.for_counters(places, facts, |counter| counter.roll(now))
+    fn roll(&mut self, shared: &mut Board, routes: &Routes, facts: &Facts, now: Now) -> Result<()> {
+        self.board.roll(&routes.own, &facts.subject, now)?;
+        shared.roll(&routes.shared, &facts.subject, now)
+    }
+
+    /// Fail before anything is changed if a counter could not grow by the amounts.
+    fn check_room(
+        &self,
+        shared: &Board,
+        routes: &Routes,
+        facts: &Facts,
+        amounts: Amounts,
+    ) -> Result<()> {
+        let (subject, admitted) = (&facts.subject, facts.admitted);
+        self.board
+            .check_room(&routes.own, subject, admitted, amounts)?;
+        shared.check_room(&routes.shared, subject, admitted, amounts)
     }
 }
 
-fn overflows(state: &ScopeState, facts: &Facts, amounts: Amounts) -> bool {
-    state
-        .counters
-        .iter()
-        .filter(|counter| counter.matches(&facts.model, &facts.provider))
-        .any(|counter| {
-            counter
-                .check_room(amounts.of(counter.resource), facts.admitted)
-                .is_err()
-        })
+static INSTALLATION: LazyLock<Id> =
+    LazyLock::new(|| Id::of_label(ScopeKind::Installation.name(), ""));
+
+/// List the scopes that a request has in common with those of other organizations.
+fn shared_scopes(shared: &Board, subject: &Subject) -> impl Iterator<Item = Scope> + use<> {
+    // Nearly no request pays for the hash of its provider's name.
+    let scopes = (!shared.is_empty()).then(|| all_shared_scopes(subject));
+    scopes.into_iter().flatten()
 }
 
-fn check_amounts(amounts: Amounts) -> Result<()> {
-    money::amount(amounts.spend_nanos)?;
-    money::amount(amounts.tokens)?;
-    Ok(())
-}
-
-/// Raise what is held to what was used, since holds include it.
-fn raised(part: Part, used: i64) -> Part {
-    let accrued = part.accrued.max(used);
-    Part {
-        held: part.held.max(accrued),
-        accrued,
-    }
+fn all_shared_scopes(subject: &Subject) -> [Scope; 2] {
+    [
+        Scope {
+            kind: ScopeKind::Provider,
+            id: Id::of_label(ScopeKind::Provider.name(), &subject.provider),
+        },
+        Scope {
+            kind: ScopeKind::Installation,
+            id: *INSTALLATION,
+        },
+    ]
 }

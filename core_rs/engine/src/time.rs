@@ -2,6 +2,8 @@
 
 /// Nanoseconds in a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
+/// The end of what does not end: the largest instant that the ledger's signed integers hold.
+pub(crate) const NEVER_NS: u64 = (1 << 63) - 1;
 
 /// One instant on two clocks: calendar periods read the wall, rolling windows the monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

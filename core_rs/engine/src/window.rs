@@ -6,7 +6,7 @@
 use crate::calendar::{Bounds, Calendar, Period};
 use crate::error::Result;
 use crate::money;
-use crate::time::{NS_PER_S, Now};
+use crate::time::{NEVER_NS, NS_PER_S, Now};
 
 /// Buckets that a window covers in full.
 const BUCKETS: u64 = 60;
@@ -40,6 +40,13 @@ pub enum Window {
     Rolling(Rolling),
     /// Begins anew at each boundary of the calendar.
     Calendar(Calendar),
+    /// Never begins anew.
+    Lifetime {
+        /// From when on is counted, on the wall clock.
+        starts_at_ns: u64,
+    },
+    /// What is open at this moment.
+    Now,
 }
 
 impl Window {
@@ -52,14 +59,17 @@ impl Window {
                 Period::Day => "calendar_day",
                 Period::Week => "calendar_week",
                 Period::Month => "calendar_month",
+                Period::Days { .. } => "days",
             },
+            Self::Lifetime { .. } => "lifetime",
+            Self::Now => "now",
         }
     }
 
     /// Return the IANA name of the time zone; None for a rolling window.
     pub fn time_zone(&self) -> Option<&str> {
         match self {
-            Self::Rolling(_) => None,
+            Self::Rolling(_) | Self::Lifetime { .. } | Self::Now => None,
             Self::Calendar(calendar) => Some(calendar.zone_name()),
         }
     }
@@ -68,6 +78,14 @@ impl Window {
     pub(crate) fn bounds(&self, now: Now) -> Result<Bounds> {
         match self {
             Self::Calendar(calendar) => calendar.bounds(now.wall_ns),
+            Self::Lifetime { starts_at_ns } => Ok(Bounds {
+                starts_at_ns: *starts_at_ns,
+                ends_at_ns: NEVER_NS,
+            }),
+            Self::Now => Ok(Bounds {
+                starts_at_ns: now.wall_ns,
+                ends_at_ns: now.wall_ns,
+            }),
             Self::Rolling(rolling) => Ok(Bounds {
                 starts_at_ns: now
                     .wall_ns

@@ -150,11 +150,12 @@ async def furnish(api, org, slug: str) -> Furnished:
         "breakerSet", "BreakerSetInput", "breaker { id }", scope={"teamId": team}, perMinute="5"
     )
     rule = await change(
-        "modelRuleSet",
-        "ModelRuleSetInput",
-        "modelRule { id }",
+        "ruleSet",
+        "RuleSetInput",
+        "rule { id }",
         scope={"teamId": team},
-        allow=[slug],
+        models=[slug],
+        fixed=[{"label": "FEATURE", "value": slug}],
     )
     api.states[uuid_of(budget["budget"]["id"])] = LimitState(settled=1, held=0, as_of_ns=0)
     request = await _request(api, org, slug, key_id)
@@ -167,7 +168,7 @@ async def furnish(api, org, slug: str) -> Furnished:
         "AccessToken": other["accessToken"]["id"],
         "Budget": taker["budget"]["id"],
         "Breaker": breaker["breaker"]["id"],
-        "ModelRule": rule["modelRule"]["id"],
+        "Rule": rule["rule"]["id"],
         "RateLimit": _as(NodeKind.RATE_LIMIT, org.id, key_id),
         "RequestLog": request,
         "Pool": pool_id,

@@ -22,7 +22,7 @@ LISTS = """query($slug: String!, $first: Int!, $after: String) { organization(sl
   keys(first: $first, after: $after) {
     nodes { id name status } pageInfo { hasNextPage endCursor } }
   budgets { nodes { id limit } } breakers { nodes { id perMinute isOpen } }
-  rateLimits { nodes { requestsPerMinute version } } modelRules { nodes { allow } }
+  rateLimits { nodes { requestsPerMinute version } } rules { nodes { models } }
   requests { nodes { id } pageInfo { hasNextPage } } } }"""
 
 
@@ -52,7 +52,7 @@ async def test_an_admin_creates_lists_and_revokes_a_key(api, org, published) -> 
     listed = (await api.ask(token, LISTS, slug="acme", first=50))["organization"]
     assert [each["name"] for each in listed["keys"]["nodes"]] == ["ci"]
     assert listed["rateLimits"]["nodes"] == [{"requestsPerMinute": "10", "version": 2}]
-    assert listed["modelRules"]["nodes"] == [{"allow": ["gpt-4o-mini"]}]
+    assert listed["rules"]["nodes"] == [{"models": ["gpt-4o-mini"]}]
     assert listed["currency"] == "USD"
     revoke = """mutation($id: ID!) { virtualKeyRevoke(input: {keyId: $id}) {
       virtualKey { status } errors { code } } }"""

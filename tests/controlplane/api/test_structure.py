@@ -31,7 +31,7 @@ async def key(work_as, org):
 TEAM = """query { organization(slug: "acme") { team(slug: "red") {
   slug members { nodes { user { email } } } keys { nodes { name } }
   budgets { limit scope { label node { ... on Team { slug } } } }
-  breaker { state } modelRule { allow } } } }"""
+  breaker { state } rule { models } } } }"""
 
 
 async def test_a_team_shows_what_belongs_to_it(api, org, key) -> None:
@@ -43,7 +43,7 @@ async def test_a_team_shows_what_belongs_to_it(api, org, key) -> None:
         "keys": {"nodes": [{"name": "ci"}]},
         "budgets": [{"limit": "3.00", "scope": {"label": "Red", "node": {"slug": "red"}}}],
         "breaker": {"state": "CLOSED"},
-        "modelRule": None,
+        "rule": None,
     }
     assert (await api.ask(await api.token(org.other_member), TEAM))["organization"] == {
         "team": None

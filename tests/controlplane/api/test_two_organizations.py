@@ -36,7 +36,7 @@ EXAMPLES = {
     "Organization.team": 'slug: "red"',
     "Organization.budget": 'scope: {teamId: "%Team%"}, period: MONTH',
     "Organization.breaker": 'scope: {teamId: "%Team%"}',
-    "Organization.modelRule": 'scope: {teamId: "%Team%"}',
+    "Organization.rule": 'scope: {teamId: "%Team%"}',
     "Organization.request": 'requestId: "%requestId%"',
     "Organization.usage": f"range: {RANGE}, groupBy: [TEAM, KEY]",
     **{
@@ -115,7 +115,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "poolCreate": {"organizationId": "%Organization%", "name": "new"},
     "poolUpdate": {"poolId": "%Pool%", "name": "newer", "expectedVersion": 1},
     "breakerSet": {"scope": {"memberId": "%Member%"}, "perMinute": "1"},
-    "modelRuleSet": {"scope": {"organizationId": "%Organization%"}, "allow": ["a"]},
+    "ruleSet": {"scope": {"organizationId": "%Organization%"}, "models": ["a"]},
     # The last ones, since nothing can be done with these afterwards.
     "poolArchive": {"poolId": "%Pool%", "expectedVersion": 2},
     "costCenterArchive": {"costCenterId": "%CostCenter%", "expectedVersion": 2},

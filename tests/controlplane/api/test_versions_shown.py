@@ -7,9 +7,9 @@ from controlplane.api.nodes import NodeKind, global_id
 BREAKER = "query($id: ID!) { node(id: $id) { ... on Team { breaker { version } } } }"
 BREAKER_SET = """mutation($input: BreakerSetInput!) { breakerSet(input: $input) {
   breaker { perMinute version } errors { code } } }"""
-RULE = "query($id: ID!) { node(id: $id) { ... on Team { modelRule { version } } } }"
-RULE_SET = """mutation($input: ModelRuleSetInput!) { modelRuleSet(input: $input) {
-  modelRule { allow version } errors { code } } }"""
+RULE = "query($id: ID!) { node(id: $id) { ... on Team { rule { version } } } }"
+RULE_SET = """mutation($input: RuleSetInput!) { ruleSet(input: $input) {
+  rule { models version } errors { code } } }"""
 
 
 async def test_a_breaker_that_nobody_has_set_is_set_at_the_version_shown(api, org) -> None:
@@ -22,16 +22,18 @@ async def test_a_breaker_that_nobody_has_set_is_set_at_the_version_shown(api, or
     assert again == {"breaker": None, "errors": [{"code": "STALE_VERSION"}]}
 
 
-async def test_a_lifted_model_rule_is_set_again_as_one_that_never_was(api, org) -> None:
+async def test_a_rule_that_says_nothing_is_shown_and_set_at_its_version(api, org) -> None:
     token, team = await api.token(org.admin), global_id(NodeKind.TEAM, org.id, org.team)
 
-    async def put(allow: list[str] | None, version: int | None) -> object:
-        wanted = {"scope": {"teamId": team}, "allow": allow, "expectedVersion": version}
-        return (await api.ask(token, RULE_SET, input=wanted))["modelRuleSet"]
+    async def put(models: list[str] | None, version: int | None) -> object:
+        wanted = {"scope": {"teamId": team}, "models": models, "expectedVersion": version}
+        return (await api.ask(token, RULE_SET, input=wanted))["ruleSet"]
 
+    stale = {"rule": None, "errors": [{"code": "STALE_VERSION"}]}
+    assert await api.ask(token, RULE, id=team) == {"node": {"rule": None}}
     await put(["a"], None)
-    assert await put(None, 1) == {"modelRule": {"allow": None, "version": 2}, "errors": []}
-    assert await api.ask(token, RULE, id=team) == {"node": {"modelRule": None}}
-    assert await put(["b"], 1) == {"modelRule": None, "errors": [{"code": "STALE_VERSION"}]}
-    assert await put(["b"], None) == {"modelRule": {"allow": ["b"], "version": 3}, "errors": []}
-    assert await put(["c"], None) == {"modelRule": None, "errors": [{"code": "STALE_VERSION"}]}
+    assert await put(None, 1) == {"rule": {"models": None, "version": 2}, "errors": []}
+    assert await api.ask(token, RULE, id=team) == {"node": {"rule": {"version": 2}}}
+    assert await put(["b"], 1) == stale
+    assert await put(["b"], None) == stale
+    assert await put(["b"], 2) == {"rule": {"models": ["b"], "version": 3}, "errors": []}

@@ -22,10 +22,10 @@ from controlplane.keys.models import IdempotencyKey, KeySecret, KeyState, Virtua
 from controlplane.keys.secret import SecretKind, digest, kind_of
 from controlplane.keys.service import NewKey, create_key, revoke_key, set_key_enabled
 from controlplane.limits.models import Limit
-from controlplane.policies.models import ModelRule
+from controlplane.policies.models import Rule
 from tests.controlplane.conftest import member_id
 
-TABLES = (VirtualKey, KeySecret, IdempotencyKey, AdminEvent, Limit, ModelRule)
+TABLES = (VirtualKey, KeySecret, IdempotencyKey, AdminEvent, Limit, Rule)
 
 
 async def counts(database) -> list[int]:

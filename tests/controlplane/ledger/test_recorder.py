@@ -28,6 +28,8 @@ DISTINCT: dict[str, Any] = {
     "tags": b'{"cost":"center"}',
     "policy_version": "policy",
     "requested_model": "asked",
+    "model": "name",
+    "tier": "premium",
     "served_model": "served",
     "provider": "provider",
     "fallback_reason": "outage",
@@ -40,6 +42,8 @@ DISTINCT: dict[str, Any] = {
     "cache_write_tokens": 2**40 + 4,
     "reasoning_tokens": 2**40 + 5,
     "held_nanos": 2**62 + 1,
+    "bound_nanos": 2**62 + 5,
+    "calibration": 3,
     "cost_nanos": 2**62 + 2,
     "charge_nanos": 2**62 + 3,
     "usage_source": "own_count",
@@ -50,6 +54,12 @@ DISTINCT: dict[str, Any] = {
     "remaining_nanos": -(2**62),
     "rate_limit_bucket": "rpm",
     "over_limit_action": "refuse",
+    "steps": b'[{"limitId": "l", "percent": 80, "action": "notify"}]',
+    "waited_ns": 2**40 + 8,
+    "extensions": 4,
+    "cut_limit_id": uuid4(),
+    "pools": f"{uuid4().hex},{uuid4().hex}",
+    "assembled": True,
     "http_status": 502,
     "admitted_at_ns": 2**60 + 1,
     "finished_at_ns": 2**60 + 2,
@@ -72,7 +82,11 @@ async def count(database: Database, table: type[Any] = DecisionRow) -> int:
 
 def as_stored(field: str, record: DecisionRecord) -> Any:
     value = getattr(record, field)
-    by_hand = {"id": lambda: UUID(bytes=value), "tags": lambda: {"cost": "center"}}
+    by_hand = {
+        "id": lambda: UUID(bytes=value),
+        "tags": lambda: {"cost": "center"},
+        "steps": lambda: [{"limitId": "l", "percent": 80, "action": "notify"}],
+    }
     return by_hand.get(field, lambda: value.decode() if field == "seen" else value)()
 
 
@@ -84,7 +98,12 @@ async def test_every_field_of_a_record_is_stored_as_given(database, make_record,
     recorder.put(record)
     await recorder.flush()
     columns = [column.name for column in DecisionRow.__table__.columns]
-    assert set(columns) == set(record.__struct_fields__) - {"entry", "seq"}
+    assert set(columns) == set(record.__struct_fields__) - {
+        "entry",
+        "seq",
+        "crossings",
+        "calibration_raised",
+    }
     async with database.read() as session:
         row = await session.scalar(select(DecisionRow))
         booked = await session.scalar(select(LedgerEntryRow))
@@ -97,8 +116,14 @@ async def test_every_field_of_a_record_is_stored_as_given(database, make_record,
         "team_id": DISTINCT["team_id"],
         "member_id": DISTINCT["member_id"],
         "key_id": record.key_id,
-        "model": "served",
+        "model": "name",
         "provider": "provider",
+        "tier": "premium",
+        "pools": DISTINCT["pools"],
+        "feature": "feature",
+        "agent": "agent",
+        "end_user": "ü-17",
+        "session": "session",
         "admitted_at_ns": 2**60 + 1,
         "settled_at_ns": 2**60 + 4,
         "cost_nanos": 2**62 + 2,

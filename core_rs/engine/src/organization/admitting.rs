@@ -1,79 +1,92 @@
-//! Admission and extension: ask every limit of a path, then hold on all counters or on none.
+//! Admission: ask every limit of a path, then hold on all counters or on none.
 use std::sync::Arc;
 
-use super::{OPEN_MAX, Organization, Places, UNBOOKED_MAX, check_amounts, overflows};
-use crate::counter::{Counter, Measure};
-use crate::decision::{self, Admission, Decision, RateFigures, Refusal, Seen, Verdict};
+use super::line::{Place, Waiter};
+use super::reviewing::{Plan, Review, Ruled};
+use super::{OPEN_MAX, Organization, Routes, UNBOOKED_MAX};
+use crate::ask::Ask;
+use crate::board::Board;
+use crate::decision::{self, Admission, Decision, Refusal, Verdict, Waiting, follows_streams};
 use crate::error::{Error, Result};
 use crate::id::ReservationId;
-use crate::limit::{Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
-use crate::money;
-use crate::policy::{NAME_BYTES_MAX, OrganizationState};
-use crate::reservation::{Amounts, Facts, Path, Reservation};
-use crate::time::Now;
+use crate::limit::{Action, Scope, ScopeKind};
+use crate::policy::OrganizationState;
+use crate::reservation::{Amounts, Facts, Path, Reservation, Stream};
+use crate::time::{NS_PER_S, Now};
 
-/// A path has 8 to 20 limits as a rule; growing a list up to that costs a tenth of an admission.
-const SEEN_USUAL: usize = 20;
-
-/// What all limits of a path say to one request.
-#[derive(Default)]
-struct Review<'a> {
-    verdicts: Vec<Verdict<'a>>,
-    seen: Vec<Seen>,
-    remaining_spend_nanos: Option<i64>,
-    overflows: bool,
+/// How a request came to be decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It has just come: those that wait come first, and it may have to wait.
+    New,
+    /// It has just come and may not wait: somebody only wants to know.
+    Asking,
+    /// It is its turn in the line.
+    Called,
+    /// Its time in the line is up.
+    Late,
 }
 
-impl<'a> Review<'a> {
-    /// Ask one limit for a new request.
-    fn ask(&mut self, limit: &'a Limit, counter: &Counter, requested: i64, now: Now) -> Result<()> {
-        let measure = counter.measure();
-        let Measure { used, held, .. } = measure;
-        self.seen.push(Seen {
-            limit_id: limit.id,
-            used,
-            held,
-            cap: limit.cap,
-        });
-        self.verdicts.extend(decision::judge(
-            limit, counter, measure, requested, false, now,
-        )?);
-        if limit.mode == Mode::Hard && limit.resource == Resource::Spend {
-            let left = limit
-                .cap
-                .saturating_sub(measure.hard()?)
-                .saturating_sub(requested);
-            self.remaining_spend_nanos = Some(
-                self.remaining_spend_nanos
-                    .map_or(left, |least| least.min(left)),
-            );
+/// What is decided about a request, and how it would be held.
+pub(super) struct Ruling {
+    pub(super) decision: Decision,
+    /// Limits that it waits for, where it does.
+    pub(super) failing: Vec<Place>,
+    plan: Option<(Plan, Routes, Facts)>,
+}
+
+impl Ruling {
+    fn of(decision: Decision) -> Self {
+        Self {
+            decision,
+            failing: Vec::new(),
+            plan: None,
         }
-        Ok(())
     }
 }
 
 impl Organization {
-    /// Reserve on every limit of a path, or on none.
+    /// Reserve on every limit of a path or on none; or stand in line, or be asked something.
     ///
     /// # Errors
-    /// `InvalidArgument`, `DuplicateReservation`, `TooMany`, `UnbookedFull`, `Overflow`.
+    /// `InvalidArgument`, `DuplicateReservation`, `TooMany`, `UnbookedFull`, `NoExchangeRate`,
+    /// `Overflow`.
     pub fn admit(
         &mut self,
+        shared: &mut Board,
         id: ReservationId,
         path: Path,
-        ask: Amounts,
-        model: &str,
-        provider: &str,
-        now: Now,
+        ask: Ask,
+        caller: Now,
     ) -> Result<Decision> {
         self.check_new(id)?;
-        let facts = self.facts(path, ask, model, provider, now)?;
-        let places = self.places(&path);
-        let decision = self.decide(places, &facts, ask, now)?;
-        if matches!(decision, Decision::Admitted(_)) {
-            self.open(id, places, facts, ask)?;
+        let turn = if ask.may_wait {
+            Turn::New
+        } else {
+            Turn::Asking
+        };
+        let path = self.labelled(path, &ask)?;
+        let ruling = self.rule(shared, &path, &ask, turn, caller)?;
+        let failing = ruling.failing;
+        match (ruling.decision, ruling.plan) {
+            (Decision::Admitted(admission), Some(plan)) => {
+                self.open(shared, id, plan, &ask)?;
+                Ok(Decision::Admitted(admission))
+            }
+            (Decision::Waiting(waiting), _) => {
+                let until_ns = self.clock.mono_ns.saturating_add(waiting.timeout_ns);
+                self.line.join(Waiter {
+                    id,
+                    path,
+                    ask,
+                    failing,
+                    is_queued: waiting.is_queued,
+                    until_mono_ns: until_ns,
+                });
+                Ok(Decision::Waiting(waiting))
+            }
+            (decision, _) => Ok(decision),
         }
-        Ok(decision)
     }
 
     /// Decide as [`Self::admit`] would at this instant, and reserve nothing.
@@ -81,119 +94,270 @@ impl Organization {
     /// Time goes on as with every call; counters, reservations and settlements stay as they are.
     ///
     /// # Errors
-    /// `InvalidArgument`, `TooMany`, `UnbookedFull`, `Overflow`.
+    /// `InvalidArgument`, `TooMany`, `UnbookedFull`, `NoExchangeRate`, `Overflow`.
     pub fn preview(
         &mut self,
+        shared: &mut Board,
         path: Path,
-        ask: Amounts,
-        model: &str,
-        provider: &str,
-        now: Now,
-    ) -> Result<Decision> {
-        let facts = self.facts(path, ask, model, provider, now)?;
-        self.decide(self.places(&path), &facts, ask, now)
-    }
-
-    /// Ask every limit that a new request belongs to; adds to none.
-    fn decide(
-        &mut self,
-        places: Places,
-        facts: &Facts,
-        ask: Amounts,
+        ask: &Ask,
         caller: Now,
     ) -> Result<Decision> {
-        let shown = facts.admitted.shown_by(caller);
-        if self.state != OrganizationState::Active {
-            return Ok(self.refuse_by_state(facts.path));
-        }
-        self.roll(places, facts, facts.admitted)?;
-        let review = self.review(places, facts, ask, shown)?;
-        let (seen, version) = (review.seen, &self.version);
-        let refusal = decision::refusal(&review.verdicts, &seen, facts.path, version, shown);
-        if let Some(refusal) = refusal {
-            return Ok(Decision::Refused(Box::new(refusal)));
-        }
-        if review.overflows {
-            return Err(Error::Overflow);
-        }
-        let [requests, tokens] = self.rate_figures(facts, ask)?;
-        Ok(Decision::Admitted(Admission {
-            path: facts.path,
-            held: ask,
-            admitted_wall_ns: facts.admitted.wall_ns,
-            policy_version: Arc::clone(version),
-            seen,
-            remaining_spend_nanos: review.remaining_spend_nanos,
-            requests,
-            tokens,
-        }))
+        let path = self.labelled(path, ask)?;
+        let ruling = self.rule(shared, &path, ask, Turn::Asking, caller)?;
+        Ok(ruling.decision)
     }
 
-    /// Add to what a reservation holds, on all its hard limits or on none; None if it is held.
-    ///
-    /// # Errors
-    /// `InvalidArgument`, `UnknownReservation`, `AlreadySettled`, `AlreadyReleased`, `Overflow`.
-    pub fn extend(
-        &mut self,
-        id: ReservationId,
-        more: Amounts,
-        now: Now,
-    ) -> Result<Option<Refusal>> {
-        check_amounts(more)?;
-        let caller = now;
-        let now = self.tick(caller);
-        let shown = now.shown_by(caller);
-        let facts = self.open_reservation(id)?.facts.clone();
-        let places = self.places(&facts.path);
-        self.roll(places, &facts, now)?;
-        let review = self.review_more(places, &facts, more, shown)?;
-        let (seen, version) = (&review.seen, &self.version);
-        let refusal = decision::refusal(&review.verdicts, seen, facts.path, version, shown);
-        if refusal.is_some() {
-            return Ok(refusal);
-        }
-        if review.overflows {
-            return Err(Error::Overflow);
-        }
-        self.hold(id, places, &facts, more)?;
-        Ok(None)
-    }
-
-    /// Check what is asked and that there is room for it, and say when that was.
-    fn facts(
-        &mut self,
-        path: Path,
-        ask: Amounts,
-        model: &str,
-        provider: &str,
-        now: Now,
-    ) -> Result<Facts> {
-        check_amounts(ask)?;
-        if model.len() > NAME_BYTES_MAX || provider.len() > NAME_BYTES_MAX {
-            return Err(Error::InvalidArgument("a name is too long"));
-        }
+    /// Check what is asked and that there is room for it; name what the request is for.
+    fn labelled(&self, path: Path, ask: &Ask) -> Result<Path> {
+        ask.check()?;
         if self.reservations.len() >= OPEN_MAX {
             return Err(Error::TooMany("open reservations"));
         }
         if self.unbooked.len() >= UNBOOKED_MAX {
             return Err(Error::UnbookedFull);
         }
-        Ok(Facts {
-            path,
-            model: model.into(),
-            provider: provider.into(),
-            admitted: self.tick(now),
-        })
+        Ok(path.labelled(
+            ask.session.as_deref(),
+            ask.subject.feature.as_deref(),
+            ask.agent.as_deref(),
+            ask.end_user.as_deref(),
+        ))
     }
 
     fn check_new(&self, id: ReservationId) -> Result<()> {
         let is_known = self.reservations.contains_key(&id)
             || self.settled.contains_key(&id)
-            || self.released.contains(&id);
+            || self.released.contains(&id)
+            || self.line.has(id);
         if is_known {
             return Err(Error::DuplicateReservation);
         }
         Ok(())
+    }
+
+    /// Decide; counters are rolled, and nothing is added to any.
+    pub(super) fn rule(
+        &mut self,
+        shared: &mut Board,
+        path: &Path,
+        ask: &Ask,
+        turn: Turn,
+        caller: Now,
+    ) -> Result<Ruling> {
+        let now = self.tick(caller);
+        let shown = now.shown_by(caller);
+        if self.state != OrganizationState::Active {
+            return Ok(Ruling::of(self.refuse_by_state(path.clone())));
+        }
+        self.board.make_room(now)?;
+        let facts = self.facts(path.clone(), ask, now);
+        let mut routes = self.find_routes(shared, &facts)?;
+        self.roll(shared, &routes, &facts, now)?;
+        let mut plan = self.plan(shared, &routes, &facts, ask)?;
+        let review = self.review(shared, &routes, &facts, (&plan, ask), shown)?;
+        if let Some(ruling) =
+            self.stop(shared, &routes, &facts, &plan, &review, ask, turn, shown)?
+        {
+            return Ok(ruling);
+        }
+        shrink_to_rest(&mut plan, &review.verdicts, ask)?;
+        if let Some(confirm) = review.confirm.as_ref() {
+            return Ok(diverted(confirm, &self.version).map_or_else(
+                || Ruling::of(self.refuse_by_state(path.clone())),
+                Ruling::of,
+            ));
+        }
+        self.check_room(shared, &routes, &facts, plan.bound)?;
+        let admission = self.admission(&facts, &plan, ask, review)?;
+        let mut facts = facts;
+        for scope in std::mem::take(&mut routes.own.surplus) {
+            facts.path.set_surplus(scope);
+        }
+        Ok(Ruling {
+            decision: Decision::Admitted(admission),
+            failing: Vec::new(),
+            plan: Some((plan, routes, facts)),
+        })
+    }
+
+    /// Say what keeps a request from passing; None if nothing does.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of what is known of a request, once"
+    )]
+    fn stop(
+        &self,
+        shared: &Board,
+        routes: &Routes,
+        facts: &Facts,
+        plan: &Plan,
+        review: &Review<'_>,
+        ask: &Ask,
+        turn: Turn,
+        now: Now,
+    ) -> Result<Option<Ruling>> {
+        if let Some(downgrade) = &review.downgrade {
+            if let Some(decision) = diverted(downgrade, &self.version) {
+                return Ok(Some(Ruling::of(decision)));
+            }
+        }
+        let refuse = || -> Result<Ruling> {
+            let refusal = self.refusal(shared, routes, facts, plan, review, now)?;
+            Ok(Ruling::of(Decision::Refused(Box::new(refusal))))
+        };
+        let verdicts = &review.verdicts;
+        if verdicts
+            .iter()
+            .any(|verdict| !verdict.limit.resource.is_money())
+        {
+            return refuse().map(Some);
+        }
+        let blocked = || {
+            verdicts
+                .iter()
+                .filter(|verdict| !verdict.may_wait() && !takes_rest(verdict, plan))
+        };
+        if blocked().next().is_some() {
+            return match self.last_resort(blocked(), ask, turn) {
+                Some(ruling) => Ok(Some(ruling)),
+                None => refuse().map(Some),
+            };
+        }
+        let waits = || {
+            verdicts
+                .iter()
+                .filter(|verdict| verdict.may_wait() && !takes_rest(verdict, plan))
+        };
+        let failing: Vec<Place> = waits()
+            .map(|verdict| (verdict.scope, verdict.limit.id))
+            .collect();
+        let is_new = matches!(turn, Turn::New | Turn::Asking);
+        let contested = review.contested.filter(|_| is_new);
+        if failing.is_empty() && contested.is_none() {
+            return Ok(None);
+        }
+        let failing = if failing.is_empty() {
+            contested.into_iter().collect()
+        } else {
+            failing
+        };
+        if let Some(waiting) = self.wait(facts, &failing, turn) {
+            return Ok(Some(Ruling {
+                decision: Decision::Waiting(Box::new(waiting)),
+                failing,
+                plan: None,
+            }));
+        }
+        match self.last_resort(waits(), ask, turn) {
+            Some(ruling) => Ok(Some(ruling)),
+            None => refuse().map(Some),
+        }
+    }
+
+    /// Let a request stand in line for others to end, where it may and there is room.
+    fn wait(&self, facts: &Facts, failing: &[Place], turn: Turn) -> Option<Waiting> {
+        let (scope, limit_id) = *failing.first()?;
+        let wait_s = self.rules.hold_wait_s(&facts.path);
+        let has_room = match turn {
+            Turn::New => wait_s > 0 && self.line.has_room(facts.path.key),
+            Turn::Called => true,
+            Turn::Asking | Turn::Late => false,
+        };
+        has_room.then(|| Waiting {
+            limit_id,
+            scope,
+            is_queued: false,
+            timeout_ns: u64::from(wait_s).saturating_mul(NS_PER_S),
+        })
+    }
+
+    /// Do what the limits say that have no room, if each of them says something but to refuse.
+    fn last_resort<'a, 'b: 'a>(
+        &self,
+        blocked: impl Iterator<Item = &'a Verdict<'b>>,
+        ask: &Ask,
+        turn: Turn,
+    ) -> Option<Ruling> {
+        let mut first: Option<Ruled<'a>> = None;
+        let mut failing = Vec::new();
+        for verdict in blocked {
+            let ruled = resort(verdict, ask)?;
+            failing.push((verdict.scope, verdict.limit.id));
+            let is_first = first.as_ref().is_none_or(|known| {
+                decision::precedence(ruled.limit) < decision::precedence(known.limit)
+            });
+            if is_first {
+                first = Some(ruled);
+            }
+        }
+        let ruled = first?;
+        match ruled.action()? {
+            Action::Queue { timeout_ns } => {
+                if turn == Turn::Asking || (turn == Turn::New && !self.line.has_room_for_any()) {
+                    return None;
+                }
+                Some(Ruling {
+                    decision: Decision::Waiting(Box::new(Waiting {
+                        limit_id: ruled.limit.id,
+                        scope: ruled.scope,
+                        is_queued: true,
+                        timeout_ns: *timeout_ns,
+                    })),
+                    failing,
+                    plan: None,
+                })
+            }
+            _ => diverted(&ruled, &self.version).map(Ruling::of),
+        }
+    }
+
+    fn refusal(
+        &self,
+        shared: &Board,
+        routes: &Routes,
+        facts: &Facts,
+        plan: &Plan,
+        review: &Review<'_>,
+        now: Now,
+    ) -> Result<Refusal> {
+        let (path, version) = (&facts.path, &self.version);
+        let found = decision::refusal(&review.verdicts, &review.seen, path, version, now);
+        let mut refusal = match found {
+            Some(refusal) => refusal,
+            None => self.refusal_by_line(shared, routes, facts, plan, review)?,
+        };
+        let is_money = refusal
+            .limit
+            .as_ref()
+            .is_some_and(|limit| limit.resource.is_money());
+        if is_money {
+            refusal.output_tokens_that_fit =
+                self.fitting(shared, routes, facts, &plan.tariff, now)?;
+        }
+        Ok(refusal)
+    }
+
+    /// Refuse a request that would fit if others did not stand in line before it.
+    fn refusal_by_line(
+        &self,
+        shared: &Board,
+        routes: &Routes,
+        facts: &Facts,
+        plan: &Plan,
+        review: &Review<'_>,
+    ) -> Result<Refusal> {
+        let mut limits = self.limits(shared, routes, facts);
+        let named = limits.find(|(limit, scope, _)| Some((*scope, limit.id)) == review.contested);
+        let (limit, scope, counter) = named.ok_or(Error::Overflow)?;
+        Ok(decision::refusal_in_line(
+            limit,
+            scope,
+            counter.measure(),
+            plan.held.of(limit.resource),
+            &review.seen,
+            &facts.path,
+            &self.version,
+        ))
     }
 
     fn refuse_by_state(&self, path: Path) -> Decision {
@@ -211,137 +375,122 @@ impl Organization {
         )))
     }
 
-    fn review(&self, places: Places, facts: &Facts, ask: Amounts, now: Now) -> Result<Review<'_>> {
-        let mut review = Review {
-            seen: Vec::with_capacity(SEEN_USUAL),
-            ..Review::default()
-        };
-        for state in places.iter().filter_map(|at| self.scopes.get(at)) {
-            for (limit, counter) in state.limits_of(facts) {
-                review.ask(limit, counter, ask.of(limit.resource), now)?;
-            }
-            review.overflows |= overflows(state, facts, ask);
-        }
-        Ok(review)
-    }
-
-    /// Ask the hard limits of an open reservation for more, in the period that admitted it.
-    fn review_more(
+    fn admission(
         &self,
-        places: Places,
         facts: &Facts,
-        more: Amounts,
-        now: Now,
-    ) -> Result<Review<'_>> {
-        let mut review = Review::default();
-        for state in places.iter().filter_map(|at| self.scopes.get(at)) {
-            for (limit, counter) in state.limits_of(facts) {
-                let requested = more.of(limit.resource);
-                let asks = limit.resource != Resource::Requests && requested > 0;
-                let Some(measure) = counter.measure_at(facts.admitted) else {
-                    continue;
-                };
-                if asks && limit.mode == Mode::Hard {
-                    let is_over = counter.is_over(facts.admitted);
-                    let verdict =
-                        decision::judge(limit, counter, measure, requested, is_over, now)?;
-                    review.verdicts.extend(verdict);
-                }
-            }
-            review.overflows |= overflows(state, facts, more);
-        }
-        Ok(review)
+        plan: &Plan,
+        ask: &Ask,
+        review: Review<'_>,
+    ) -> Result<Admission> {
+        let [requests, tokens] = self.rate_figures(facts, plan.bound)?;
+        Ok(Admission {
+            path: facts.path.clone(),
+            held: plan.held,
+            bound: plan.bound,
+            calibration: ask.calibration,
+            output_tokens_allowed: plan.allowed,
+            extendable: plan.extendable,
+            admitted_wall_ns: facts.admitted.wall_ns,
+            policy_version: Arc::clone(&self.version),
+            seen: review.seen,
+            remaining_spend_nanos: review.remaining_spend_nanos.map(|left| left.max(0)),
+            requests,
+            tokens,
+        })
     }
 
-    fn open(
+    /// Hold what was decided.
+    pub(super) fn open(
         &mut self,
+        shared: &mut Board,
         id: ReservationId,
-        places: Places,
-        facts: Facts,
-        ask: Amounts,
+        (plan, mut routes, facts): (Plan, Routes, Facts),
+        ask: &Ask,
     ) -> Result<()> {
+        self.board.adopt(&mut routes.own);
+        shared.adopt(&mut routes.shared);
+        self.admissions = self.admissions.saturating_add(1);
         let reservation = Reservation {
             facts,
-            held: ask,
+            tariff: plan.tariff,
+            seq: self.admissions,
+            bound: plan.bound,
+            held: plan.held,
             accrued: Amounts::default(),
+            step_tokens: ask.step_tokens,
+            choices: ask.choices,
+            stream: plan.extendable.then_some(Stream {
+                allowed: plan.allowed,
+                wanted: None,
+            }),
         };
         let now = reservation.facts.admitted;
-        self.for_counters(places, &reservation.facts, |counter| {
+        self.for_counters(shared, &routes, &reservation.facts, |counter| {
             counter.open(reservation.part(counter.resource), now, now)
         })?;
+        if reservation.stream.is_some() {
+            self.streams.insert(reservation.seq, id);
+        }
         self.reservations.insert(id, reservation);
         Ok(())
     }
 
-    fn hold(
+    /// Hold what was decided for a request that stood in line.
+    pub(super) fn open_called(
         &mut self,
-        id: ReservationId,
-        places: Places,
-        facts: &Facts,
-        more: Amounts,
-    ) -> Result<()> {
-        let held = self.open_reservation(id)?.held;
-        let raised = Amounts {
-            spend_nanos: money::add(held.spend_nanos, more.spend_nanos)?,
-            tokens: money::add(held.tokens, more.tokens)?,
-        };
-        self.for_counters(places, facts, |counter| match counter.resource {
-            Resource::Requests => Ok(()),
-            resource => counter.hold(more.of(resource), facts.admitted),
-        })?;
-        if let Some(reservation) = self.reservations.get_mut(&id) {
-            reservation.held = raised;
+        shared: &mut Board,
+        waiter: &Waiter,
+        ruling: Ruling,
+    ) -> Result<Decision> {
+        if let Some(plan) = ruling.plan {
+            self.open(shared, waiter.id, plan, &waiter.ask)?;
         }
-        Ok(())
-    }
-
-    /// Return the tightest rate limits of a key, on requests and on tokens, with the request in.
-    fn rate_figures(&self, facts: &Facts, ask: Amounts) -> Result<[Option<RateFigures>; 2]> {
-        let mut figures = [None, None];
-        let scope = Scope {
-            kind: ScopeKind::Key,
-            id: facts.path.key,
-        };
-        let Some(state) = self.index.get(&scope).and_then(|at| self.scopes.get(*at)) else {
-            return Ok(figures);
-        };
-        for (limit, counter) in state.limits_of(facts) {
-            if limit.kind != LimitKind::Rate {
-                continue;
-            }
-            let [requests, tokens] = &mut figures;
-            let to = if limit.resource == Resource::Requests {
-                requests
-            } else {
-                tokens
-            };
-            let found = rate(limit, counter, ask.of(limit.resource), facts.admitted)?;
-            if to.is_none_or(|known: RateFigures| found.remaining < known.remaining) {
-                *to = Some(found);
-            }
-        }
-        Ok(figures)
+        Ok(ruling.decision)
     }
 }
 
-/// Tell what a rate limit will stand at when what is asked for has been added at this instant.
-///
-/// A request is used at once. Tokens are held, which hard limits alone count and no window times.
-fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<RateFigures> {
-    let measure = counter.measure();
-    let is_request = limit.resource == Resource::Requests;
-    let taken = match limit.mode {
-        Mode::Hard => money::add(measure.hard()?, asked)?,
-        _ if is_request => money::add(measure.used, asked)?,
-        _ => measure.used,
+fn diverted(ruled: &Ruled<'_>, version: &Arc<str>) -> Option<Decision> {
+    let diversion = ruled.diversion(version)?;
+    Some(Decision::Diverted(Box::new(diversion)))
+}
+
+/// Tell whether a request is content with what is left of a limit, on which nothing else is open.
+fn takes_rest(verdict: &Verdict<'_>, plan: &Plan) -> bool {
+    let limit = verdict.limit;
+    let room = limit.cap.saturating_sub(verdict.measure.used);
+    plan.extendable
+        && follows_streams(limit)
+        && verdict.measure.open == 0
+        && plan.least.of(limit.resource) <= room
+}
+
+fn shrink_to_rest(plan: &mut Plan, verdicts: &[Verdict<'_>], ask: &Ask) -> Result<()> {
+    for verdict in verdicts {
+        let limit = verdict.limit;
+        let room = limit.cap.saturating_sub(verdict.measure.used);
+        plan.shrink(limit.resource, room, ask.step_tokens)?;
+    }
+    Ok(())
+}
+
+/// Find the next step that a limit takes when a request does not fit; None if it refuses.
+fn resort<'a>(verdict: &Verdict<'a>, ask: &Ask) -> Option<Ruled<'a>> {
+    let limit = verdict.limit;
+    let taken = ask.steps_taken(limit.id);
+    let steps = limit.steps.iter().enumerate().skip(taken);
+    let mut last = steps.filter(|(_, step)| step.percent >= 100);
+    let (step, _) = last.find(|(_, step)| match &step.action {
+        Action::Downgrade { model } => **model != *ask.subject.model,
+        Action::Queue { .. } | Action::Refuse { .. } => true,
+        Action::Notify | Action::Confirm => false,
+    })?;
+    let ruled = Ruled {
+        limit,
+        scope: verdict.scope,
+        step,
     };
-    Ok(RateFigures {
-        limit: limit.cap,
-        remaining: limit.cap.saturating_sub(taken).max(0),
-        reset_ns: if is_request {
-            counter.passes_ns(now)
-        } else {
-            counter.empties_ns(now)
-        },
-    })
+    match ruled.action()? {
+        Action::Refuse { .. } => None,
+        _ => Some(ruled),
+    }
 }

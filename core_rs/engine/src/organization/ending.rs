@@ -1,37 +1,66 @@
 //! What happens to a reservation after admission: progress, settlement, release, booking.
-use super::{Organization, Places, RELEASED_MAX, check_amounts, overflows, raised};
-use crate::counter::End;
+use super::reviewing::learner_of;
+use super::{Organization, RELEASED_MAX, Routes};
+use crate::board::Board;
+use crate::counter::{End, Held};
 use crate::error::{Error, Result};
 use crate::id::{Id, ReservationId};
-use crate::limit::{Mode, Resource};
+use crate::limit::Mode;
 use crate::money;
-use crate::reservation::{Amounts, Facts, Part, Reservation, Settlement, Unbooked};
+use crate::reservation::{Amounts, Facts, Reservation, Settlement, Unbooked};
 use crate::time::Now;
+
+/// What a request really cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Actual {
+    /// Nano units of the price sheet's currency.
+    pub cost_nanos: i64,
+    /// All tokens together.
+    pub tokens: i64,
+    /// Output tokens, where the length of the answer is to be learned from.
+    pub output_tokens: Option<i64>,
+}
 
 impl Organization {
     /// Report what an open reservation has cost and used so far; less than before changes nothing.
     ///
     /// # Errors
     /// `InvalidArgument`, `UnknownReservation`, `AlreadySettled`, `AlreadyReleased`, `Overflow`.
-    pub fn progress(&mut self, id: ReservationId, so_far: Amounts, now: Now) -> Result<()> {
-        check_amounts(so_far)?;
+    pub fn progress(
+        &mut self,
+        shared: &mut Board,
+        id: ReservationId,
+        so_far: Actual,
+        now: Now,
+    ) -> Result<()> {
         let now = self.tick(now);
-        let reservation = self.open_reservation(id)?.clone();
-        let facts = &reservation.facts;
-        let places = self.places(&facts.path);
-        self.check_room(places, facts, so_far.beyond(reservation.held))?;
-        self.roll(places, facts, now)?;
-        self.for_counters(places, facts, |counter| {
-            let before = reservation.part(counter.resource);
-            let after = after_progress(counter.resource, before, so_far);
-            counter.hold(money::subtract(after.held, before.held)?, facts.admitted)?;
+        let before = self.open_reservation(id)?.clone();
+        let so_far = charged(&before, so_far)?;
+        let facts = &before.facts;
+        let routes = self.routes_of(shared, facts);
+        self.check_room(shared, &routes, facts, so_far.beyond(before.held))?;
+        self.roll(shared, &routes, facts, now)?;
+        let after = Reservation {
+            accrued: before.accrued.max(so_far),
+            held: before.held.max(so_far),
+            bound: before.bound.max(so_far),
+            ..before.clone()
+        };
+        self.for_counters(shared, &routes, facts, |counter| {
+            let (was, is) = (before.part(counter.resource), after.part(counter.resource));
+            let more = Held {
+                expected: money::subtract(is.held.expected, was.held.expected)?,
+                bound: money::subtract(is.held.bound, was.held.bound)?,
+            };
+            counter.hold(more, facts.admitted)?;
             counter.accrue(
-                money::subtract(after.accrued, before.accrued)?,
+                money::subtract(is.accrued, was.accrued)?,
                 facts.admitted,
                 now,
             )
         })?;
-        self.note_progress(id, &reservation, so_far);
+        self.watch_breakers(shared, &routes, facts, now);
+        self.reservations.insert(id, after);
         Ok(())
     }
 
@@ -39,9 +68,14 @@ impl Organization {
     ///
     /// # Errors
     /// `InvalidArgument`, `UnknownReservation`, `AlreadyReleased`, `Overflow`.
-    pub fn settle(&mut self, id: ReservationId, actual: Amounts, now: Now) -> Result<Settlement> {
-        check_amounts(actual)?;
-        let now = self.tick(now);
+    pub fn settle(
+        &mut self,
+        shared: &mut Board,
+        id: ReservationId,
+        actual: Actual,
+        caller: Now,
+    ) -> Result<Settlement> {
+        let now = self.tick(caller);
         if let Some(earlier) = self.settlement(id) {
             return Ok(Settlement {
                 first: false,
@@ -51,32 +85,36 @@ impl Organization {
         let Some(reservation) = self.reservations.remove(&id) else {
             return Err(self.absence(id));
         };
-        match self.book(&reservation, actual, now) {
-            Ok(settlement) => {
-                self.remember_settled(id, reservation.facts, settlement.clone(), now);
-                Ok(settlement)
-            }
+        let settlement = match self.book(shared, &reservation, actual, now) {
+            Ok(settlement) => settlement,
             Err(error) => {
                 self.reservations.insert(id, reservation);
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        self.learn(&reservation, actual);
+        self.end_stream(id, &reservation);
+        self.remember_settled(id, reservation.facts, settlement.clone(), now);
+        self.call_when_needed(shared, caller)?;
+        Ok(settlement)
     }
 
     /// End a reservation as if it had never been; false if that was done before.
     ///
     /// # Errors
     /// `UnknownReservation`, `AlreadySettled`.
-    pub fn release(&mut self, id: ReservationId, now: Now) -> Result<bool> {
-        let now = self.tick(now);
+    pub fn release(&mut self, shared: &mut Board, id: ReservationId, caller: Now) -> Result<bool> {
+        let now = self.tick(caller);
         if self.released.contains(&id) {
             return Ok(false);
         }
         let reservation = self.open_reservation(id)?.clone();
-        let places = self.places(&reservation.facts.path);
-        self.close(places, &reservation, None, now)?;
+        let routes = self.routes_of(shared, &reservation.facts);
+        self.close(shared, &routes, &reservation, None, now)?;
         self.reservations.remove(&id);
+        self.end_stream(id, &reservation);
         self.remember_released(id);
+        self.call_when_needed(shared, caller)?;
         Ok(true)
     }
 
@@ -107,18 +145,58 @@ impl Organization {
         Ok(())
     }
 
-    fn book(&mut self, reservation: &Reservation, actual: Amounts, now: Now) -> Result<Settlement> {
-        let places = self.places(&reservation.facts.path);
-        self.check_room(places, &reservation.facts, actual.beyond(reservation.held))?;
+    fn book(
+        &mut self,
+        shared: &mut Board,
+        reservation: &Reservation,
+        actual: Actual,
+        now: Now,
+    ) -> Result<Settlement> {
+        let booked = charged(reservation, actual)?;
+        let facts = &reservation.facts;
+        let routes = self.routes_of(shared, facts);
+        self.check_room(shared, &routes, facts, booked.beyond(reservation.held))?;
         let seq = self.seq_last.checked_add(1).ok_or(Error::Overflow)?;
-        self.close(places, reservation, Some(actual), now)?;
+        self.close(shared, &routes, reservation, Some(booked), now)?;
+        self.watch_breakers(shared, &routes, facts, now);
         Ok(Settlement {
             first: true,
             seq,
-            booked: actual,
-            overrun_nanos: actual.beyond(reservation.held).spend_nanos,
-            exceeded: self.exceeded(places, &reservation.facts)?,
+            booked,
+            overrun_nanos: booked.beyond(reservation.held).spend_nanos,
+            bound_ratio: bound_ratio(reservation, actual),
+            exceeded: self.exceeded(shared, &routes, facts)?,
+            crossed: self.crossings(shared, &routes, facts, now),
         })
+    }
+
+    /// Let those that wait have what became free; a call without anybody waiting costs nothing.
+    fn call_when_needed(&mut self, shared: &mut Board, caller: Now) -> Result<()> {
+        if self.line.len() > 0 || !self.pending.is_empty() {
+            self.call(shared, caller)?;
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, reservation: &Reservation, actual: Actual) {
+        let Some(output_tokens) = actual.output_tokens else {
+            return;
+        };
+        let each = output_tokens
+            .checked_add(reservation.choices.saturating_sub(1))
+            .and_then(|tokens| tokens.checked_div(reservation.choices))
+            .unwrap_or(output_tokens);
+        let facts = &reservation.facts;
+        let learner = learner_of(&facts.path);
+        self.estimator.learn(&facts.subject.model, &learner, each);
+    }
+
+    fn end_stream(&mut self, id: ReservationId, reservation: &Reservation) {
+        if reservation.stream.is_some() {
+            self.streams.remove(&reservation.seq);
+            self.stop_waiting(reservation.seq);
+            self.cut.remove(&id);
+        }
     }
 
     fn settlement(&self, id: ReservationId) -> Option<&Settlement> {
@@ -128,42 +206,18 @@ impl Organization {
         self.unbooked.get(at).map(|entry| &entry.settlement)
     }
 
-    /// Fail before anything is changed if a counter could not grow by the amounts.
-    fn check_room(&self, places: Places, facts: &Facts, amounts: Amounts) -> Result<()> {
-        let mut states = places.iter().filter_map(|at| self.scopes.get(at));
-        if states.any(|state| overflows(state, facts, amounts)) {
-            Err(Error::Overflow)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn note_progress(&mut self, id: ReservationId, before: &Reservation, so_far: Amounts) {
-        let spend = raised(before.part(Resource::Spend), so_far.spend_nanos);
-        let tokens = raised(before.part(Resource::Tokens), so_far.tokens);
-        if let Some(reservation) = self.reservations.get_mut(&id) {
-            reservation.held = Amounts {
-                spend_nanos: spend.held,
-                tokens: tokens.held,
-            };
-            reservation.accrued = Amounts {
-                spend_nanos: spend.accrued,
-                tokens: tokens.accrued,
-            };
-        }
-    }
-
     /// End a reservation on its counters; `None` releases it.
     fn close(
         &mut self,
-        places: Places,
+        shared: &mut Board,
+        routes: &Routes,
         reservation: &Reservation,
         actual: Option<Amounts>,
         now: Now,
     ) -> Result<()> {
         let facts = &reservation.facts;
-        self.roll(places, facts, now)?;
-        self.for_counters(places, facts, |counter| {
+        self.roll(shared, routes, facts, now)?;
+        self.for_counters(shared, routes, facts, |counter| {
             let end = actual.map_or(End::Released, |actual| {
                 End::Settled(actual.of(counter.resource))
             });
@@ -172,15 +226,12 @@ impl Organization {
     }
 
     /// List the hard limits over their caps in the period that admitted a request.
-    fn exceeded(&self, places: Places, facts: &Facts) -> Result<Vec<Id>> {
+    fn exceeded(&self, shared: &Board, routes: &Routes, facts: &Facts) -> Result<Vec<Id>> {
         let mut exceeded = Vec::new();
-        for state in places.iter().filter_map(|at| self.scopes.get(at)) {
-            for (limit, counter) in state
-                .limits_of(facts)
-                .filter(|(limit, _)| limit.mode == Mode::Hard)
-            {
+        for (limit, _, counter) in self.limits(shared, routes, facts) {
+            if limit.mode == Mode::Hard {
                 let measure = counter.measure_at(facts.admitted).unwrap_or_default();
-                if measure.hard()? > limit.cap {
+                if measure.hard(limit.hold)? > limit.cap {
                     exceeded.push(limit.id);
                 }
             }
@@ -220,9 +271,20 @@ impl Organization {
     }
 }
 
-fn after_progress(resource: Resource, before: Part, so_far: Amounts) -> Part {
-    match resource {
-        Resource::Requests => before,
-        _ => raised(before, so_far.of(resource)),
-    }
+/// Charge a cost by the terms that held when the request was admitted.
+fn charged(reservation: &Reservation, actual: Actual) -> Result<Amounts> {
+    let amounts = Amounts {
+        spend_nanos: reservation.tariff.terms.charge(actual.cost_nanos)?,
+        cost_nanos: actual.cost_nanos,
+        tokens: actual.tokens,
+    };
+    amounts.check()?;
+    Ok(amounts)
+}
+
+/// Return how many times its bound a request cost, rounded up, without what calibration added.
+fn bound_ratio(reservation: &Reservation, actual: Actual) -> i64 {
+    let bound = reservation.tariff.bound_nanos;
+    let rounded = actual.cost_nanos.saturating_add(bound.saturating_sub(1));
+    rounded.checked_div(bound).unwrap_or(1).max(1)
 }

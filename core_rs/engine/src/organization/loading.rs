@@ -1,101 +1,16 @@
 //! Putting a policy in force: limits are swapped as a whole, counters stay, new ones are seeded.
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::{BoundLimit, Organization, ScopeState};
-use crate::counter::Counter;
+use super::line::Line;
+use super::{Organization, all_shared_scopes};
+use crate::board::{Board, Drafts, Seed, specs_json};
 use crate::error::{Error, Result};
+use crate::estimate::Estimator;
 use crate::id::{IdMap, IdSet};
-use crate::limit::{Limit, Place, Resource, Scope};
-use crate::policy::{PlaceForm, Policy, WindowForm};
+use crate::limit::Scope;
+use crate::policy::{Policy, SharedPolicy};
 use crate::time::Now;
-use crate::window::Window;
-
-/// Most limits of one scope, since every request of it asks them all.
-pub const SCOPE_LIMITS_MAX: usize = 1_000;
-/// Most counters of one scope that no limit reads; older ones are dropped and seeded when needed.
-pub const SCOPE_IDLE_COUNTERS_MAX: usize = 32;
-/// Most seeds of one load.
-pub const SEEDS_MAX: usize = 400_000;
-
-/// Names a counter that is needed, and the time it has to know about.
-#[derive(Debug, Serialize)]
-pub(super) struct Spec<'a> {
-    scope: Scope,
-    #[serde(rename = "where")]
-    place: Option<&'a Place>,
-    resource: Resource,
-    window: WindowForm,
-    starts_at_ns: u64,
-    ends_at_ns: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SeedForm {
-    scope: Scope,
-    #[serde(rename = "where")]
-    place: Option<PlaceForm>,
-    resource: Resource,
-    window: WindowForm,
-    #[serde(rename = "starts_at_ns")]
-    _starts_at_ns: u64,
-    #[serde(rename = "ends_at_ns")]
-    _ends_at_ns: u64,
-    entries: Vec<(u64, i64)>,
-}
-
-/// What the ledger knows of one counter.
-#[derive(Debug)]
-pub struct Seed {
-    scope: Scope,
-    place: Option<Place>,
-    resource: Resource,
-    window: Window,
-    /// Instants on the wall clock, and amounts.
-    entries: Vec<(u64, i64)>,
-}
-
-impl Seed {
-    /// Read a list of seeds.
-    ///
-    /// # Errors
-    /// `InvalidJson`, `InvalidPolicy`, `TooMany`.
-    pub fn list_from_json(json: &[u8]) -> Result<Vec<Self>> {
-        let forms: Vec<SeedForm> =
-            serde_json::from_slice(json).map_err(|fault| Error::InvalidJson(fault.to_string()))?;
-        if forms.len() > SEEDS_MAX {
-            return Err(Error::TooMany("seeds"));
-        }
-        forms.into_iter().map(SeedForm::check).collect()
-    }
-}
-
-impl SeedForm {
-    fn check(self) -> Result<Seed> {
-        if self.entries.iter().any(|(_, amount)| *amount < 0) {
-            return Err(Error::InvalidArgument("a seed is negative"));
-        }
-        Ok(Seed {
-            scope: self.scope,
-            place: self.place.map(PlaceForm::check).transpose()?.flatten(),
-            resource: self.resource,
-            window: self.window.check()?,
-            entries: self.entries,
-        })
-    }
-}
-
-/// What one scope becomes: its limits, and the counters to append to those it has.
-#[derive(Default)]
-struct Draft {
-    limits: Vec<BoundLimit>,
-    fresh: Vec<Counter>,
-}
-
-type Drafts = IdMap<Scope, Draft>;
 
 impl Organization {
     /// Make the organization of a first policy.
@@ -108,16 +23,25 @@ impl Organization {
             state: policy.state,
             version: Arc::from(""),
             clock: now,
-            index: IdMap::default(),
-            scopes: Vec::new(),
+            board: Board::default(),
+            rules: policy.rules.clone(),
+            charging: policy.charging.clone(),
+            estimator: Estimator::default(),
             reservations: IdMap::default(),
+            admissions: 0,
+            streams: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            cut: IdSet::default(),
+            line: Line::default(),
+            open_breakers: BTreeSet::new(),
+            effects: Vec::new(),
             unbooked: VecDeque::new(),
             settled: IdMap::default(),
             released: IdSet::default(),
             released_order: VecDeque::new(),
             seq_last: 0,
         };
-        organization.load(policy, seeds, now)?;
+        organization.load(&mut Board::default(), policy, seeds, now)?;
         Ok(organization)
     }
 
@@ -125,27 +49,36 @@ impl Organization {
     ///
     /// # Errors
     /// `InvalidPolicy`, `TooMany`, `Overflow`; the old policy stays in force then.
-    pub fn load(&mut self, policy: Policy, seeds: &[Seed], now: Now) -> Result<()> {
+    pub fn load(
+        &mut self,
+        shared: &mut Board,
+        policy: Policy,
+        seeds: &[Seed],
+        caller: Now,
+    ) -> Result<()> {
         if policy.organization_id != self.id {
             return Err(Error::InvalidPolicy(
                 "the policy is another organization's".to_owned(),
             ));
         }
-        let caller = now;
         let now = self.tick(caller);
-        let mut drafts = self.draft(policy.limits, now)?;
-        seed_from_ledger(&mut drafts, seeds, now.shown_by(caller))?;
-        self.seed_from_memory(&mut drafts, now)?;
-        self.clear_limits();
-        for (scope, draft) in drafts {
-            self.enforce(scope, draft);
+        let mut drafts = self.board.draft(policy.limits, now)?;
+        drafts.seed(&self.board, seeds, now, now.shown_by(caller))?;
+        let surplus = self.seed_from_memory(&mut drafts, now)?;
+        self.board.enforce(drafts);
+        for (reservation, scope) in surplus {
+            if let Some(reservation) = self.reservations.get_mut(&reservation) {
+                reservation.facts.path.set_surplus(scope);
+            }
         }
-        for (scope, allowed) in policy.models {
-            self.scope_mut(scope).allowed = Some(allowed);
-        }
-        self.scopes.iter_mut().for_each(ScopeState::drop_idle);
         self.state = policy.state;
         self.version = Arc::from(policy.version);
+        self.rules = policy.rules;
+        self.charging = policy.charging;
+        // A cap that was raised, or a limit that is gone, lets pass what waited for it.
+        if self.line.len() > 0 || !self.pending.is_empty() {
+            self.call(shared, caller)?;
+        }
         Ok(())
     }
 
@@ -153,10 +86,9 @@ impl Organization {
     ///
     /// # Errors
     /// `InvalidPolicy`, `TooMany`.
-    pub fn missing_counters(&self, policy: Policy, now: Now) -> Result<Vec<u8>> {
-        let caller = now;
+    pub fn missing_counters(&self, policy: Policy, caller: Now) -> Result<Vec<u8>> {
         let now = self.clock.latest(caller);
-        let drafts = self.draft(policy.limits, now)?;
+        let drafts = self.board.draft(policy.limits, now)?;
         specs_json(&drafts, now.shown_by(caller))
     }
 
@@ -165,184 +97,91 @@ impl Organization {
     /// # Errors
     /// `InvalidPolicy`, `TooMany`.
     pub fn all_counters(policy: Policy, now: Now) -> Result<Vec<u8>> {
-        let nothing = Policy {
-            limits: Vec::new(),
-            models: policy.models.clone(),
-            ..policy.clone()
-        };
-        Self::new(nothing, &[], now)?.missing_counters(policy, now)
-    }
-
-    /// Bind each limit to a counter, existing or fresh.
-    fn draft(&self, limits: Vec<Limit>, now: Now) -> Result<Drafts> {
-        let mut drafts = Drafts::default();
-        for limit in limits {
-            let kept = self
-                .index
-                .get(&limit.scope)
-                .and_then(|at| self.scopes.get(*at));
-            let kept = kept.map_or(&[][..], |state| state.counters.as_slice());
-            drafts
-                .entry(limit.scope)
-                .or_default()
-                .bind(limit, kept, now)?;
-        }
-        Ok(drafts)
+        specs_json(&Board::default().draft(policy.limits, now)?, now)
     }
 
     /// Add to fresh counters what the ledger does not have: late settlements, open reservations.
-    fn seed_from_memory(&self, drafts: &mut Drafts, now: Now) -> Result<()> {
-        if drafts.values().all(|draft| draft.fresh.is_empty()) {
-            return Ok(());
+    ///
+    /// Returns the open reservations whose labels are counted with those that have no room.
+    fn seed_from_memory(
+        &self,
+        drafts: &mut Drafts,
+        now: Now,
+    ) -> Result<Vec<(crate::id::ReservationId, Scope)>> {
+        let mut surplus = Vec::new();
+        if !drafts.has_fresh() {
+            return Ok(surplus);
         }
         for late in &self.unbooked {
             let (facts, booked) = (&late.facts, late.settlement.booked);
             for scope in facts.path.scopes() {
-                for counter in fresh(drafts, scope, &facts.model, &facts.provider) {
+                let scope = drafts.scope_for(&self.board, scope, now)?;
+                for counter in drafts.fresh(scope).filter(|it| it.matches(&facts.subject)) {
+                    counter.book_past(booked.of(counter.resource), facts.admitted, late.settled)?;
+                }
+            }
+        }
+        for (id, open) in &self.reservations {
+            let facts = &open.facts;
+            for named in facts.path.scopes() {
+                let scope = drafts.scope_for(&self.board, named, now)?;
+                if scope != named {
+                    surplus.push((*id, named));
+                }
+                for counter in drafts.fresh(scope).filter(|it| it.matches(&facts.subject)) {
+                    counter.open(open.part(counter.resource), facts.admitted, now)?;
+                }
+            }
+        }
+        Ok(surplus)
+    }
+
+    /// Add to fresh counters of the shared board what this organization has and the ledger has not.
+    fn add_to_shared(&self, drafts: &mut Drafts, now: Now) -> Result<()> {
+        for late in &self.unbooked {
+            let (facts, booked) = (&late.facts, late.settlement.booked);
+            for scope in all_shared_scopes(&facts.subject) {
+                for counter in drafts.fresh(scope).filter(|it| it.matches(&facts.subject)) {
                     counter.book_past(booked.of(counter.resource), facts.admitted, late.settled)?;
                 }
             }
         }
         for open in self.reservations.values() {
-            for scope in open.facts.path.scopes() {
-                for counter in fresh(drafts, scope, &open.facts.model, &open.facts.provider) {
-                    counter.open(open.part(counter.resource), open.facts.admitted, now)?;
+            let facts = &open.facts;
+            for scope in all_shared_scopes(&facts.subject) {
+                for counter in drafts.fresh(scope).filter(|it| it.matches(&facts.subject)) {
+                    counter.open(open.part(counter.resource), facts.admitted, now)?;
                 }
             }
         }
         Ok(())
     }
-
-    fn clear_limits(&mut self) {
-        for state in &mut self.scopes {
-            state.limits = Vec::new();
-            state.allowed = None;
-        }
-    }
-
-    fn enforce(&mut self, scope: Scope, draft: Draft) {
-        let state = self.scope_mut(scope);
-        state.counters.extend(draft.fresh);
-        state.limits = draft.limits;
-    }
-
-    fn scope_mut(&mut self, scope: Scope) -> &mut ScopeState {
-        let next = self.scopes.len();
-        let at = *self.index.entry(scope).or_insert(next);
-        if at == next {
-            self.scopes.push(ScopeState {
-                scope,
-                limits: Vec::new(),
-                counters: Vec::new(),
-                allowed: None,
-            });
-        }
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "the index only holds places of `scopes`"
-        )]
-        &mut self.scopes[at]
-    }
 }
 
-impl Draft {
-    fn bind(&mut self, limit: Limit, kept: &[Counter], now: Now) -> Result<()> {
-        if self.limits.len() >= SCOPE_LIMITS_MAX {
-            return Err(Error::TooMany("limits of one scope"));
-        }
-        let serves = |counter: &Counter| counter.serves(&limit);
-        let found = kept.iter().chain(&self.fresh).position(serves);
-        if found.is_none() {
-            let (place, window) = (limit.place.clone(), limit.window.clone());
-            self.fresh
-                .push(Counter::new(place, limit.resource, window, now)?);
-        }
-        let newest = kept
-            .len()
-            .saturating_add(self.fresh.len())
-            .saturating_sub(1);
-        self.limits.push(BoundLimit {
-            limit,
-            counter: found.unwrap_or(newest),
-        });
-        Ok(())
+/// Put the limits that all organizations share in force.
+///
+/// # Errors
+/// `InvalidPolicy`, `TooMany`, `Overflow`; the old ones stay in force then.
+pub(crate) fn load_shared<'a>(
+    shared: &mut Board,
+    policy: SharedPolicy,
+    seeds: &[Seed],
+    organizations: impl Iterator<Item = &'a Organization>,
+    now: Now,
+) -> Result<()> {
+    let mut drafts = shared.draft(policy.limits, now)?;
+    drafts.seed(shared, seeds, now, now)?;
+    for organization in organizations {
+        organization.add_to_shared(&mut drafts, now)?;
     }
-}
-
-impl ScopeState {
-    /// Drop the oldest counters that no limit reads, down to the number kept.
-    fn drop_idle(&mut self) {
-        let mut is_read = vec![false; self.counters.len()];
-        for bound in &self.limits {
-            is_read
-                .iter_mut()
-                .skip(bound.counter)
-                .take(1)
-                .for_each(|mark| *mark = true);
-        }
-        let idle = is_read.iter().filter(|mark| !**mark).count();
-        for _ in SCOPE_IDLE_COUNTERS_MAX..idle {
-            let Some(oldest) = is_read.iter().position(|mark| !*mark) else {
-                return;
-            };
-            is_read.remove(oldest);
-            self.counters.remove(oldest);
-            for bound in self
-                .limits
-                .iter_mut()
-                .filter(|bound| bound.counter > oldest)
-            {
-                bound.counter = bound.counter.saturating_sub(1);
-            }
-        }
-    }
-}
-
-fn fresh<'a>(
-    drafts: &'a mut Drafts,
-    scope: Scope,
-    model: &'a str,
-    provider: &'a str,
-) -> impl Iterator<Item = &'a mut Counter> {
-    let counters = drafts
-        .get_mut(&scope)
-        .into_iter()
-        .flat_map(|draft| &mut draft.fresh);
-    counters.filter(move |counter| counter.matches(model, provider))
-}
-
-fn seed_from_ledger(drafts: &mut Drafts, seeds: &[Seed], now: Now) -> Result<()> {
-    for seed in seeds {
-        let Some(draft) = drafts.get_mut(&seed.scope) else {
-            continue;
-        };
-        let is_same = |counter: &&mut Counter| {
-            counter.is_of(seed.place.as_ref(), seed.resource, &seed.window)
-        };
-        for counter in draft.fresh.iter_mut().filter(is_same) {
-            seed.entries
-                .iter()
-                .try_for_each(|(wall_ns, amount)| counter.seed(*amount, *wall_ns, now))?;
-        }
-    }
+    shared.enforce(drafts);
     Ok(())
 }
 
-fn specs_json(drafts: &Drafts, now: Now) -> Result<Vec<u8>> {
-    let mut specs = Vec::new();
-    for (scope, draft) in drafts {
-        for counter in &draft.fresh {
-            let bounds = counter.bounds(now)?;
-            specs.push(Spec {
-                scope: *scope,
-                place: counter.place.as_ref(),
-                resource: counter.resource,
-                window: (&counter.window).into(),
-                starts_at_ns: bounds.starts_at_ns,
-                ends_at_ns: bounds.ends_at_ns,
-            });
-        }
-    }
-    specs.sort_by_key(|spec| (spec.scope, spec.place, spec.resource));
-    serde_json::to_vec(&specs).map_err(|fault| Error::InvalidJson(fault.to_string()))
+/// List the counters that shared limits need and that are not kept, as JSON.
+///
+/// # Errors
+/// `InvalidPolicy`, `TooMany`.
+pub(crate) fn missing_shared(shared: &Board, policy: SharedPolicy, now: Now) -> Result<Vec<u8>> {
+    specs_json(&shared.draft(policy.limits, now)?, now)
 }

@@ -1,0 +1,1 @@
+"""Calibrations: by how much a model's bounds were too low, and are multiplied since."""

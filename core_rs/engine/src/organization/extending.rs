@@ -1,0 +1,215 @@
+//! Holding more ahead of a stream, and cutting the youngest stream where there is no room.
+use super::line::Place;
+use super::{Organization, Routes};
+use crate::board::Board;
+use crate::counter::Held;
+use crate::decision::{self, Effect, Refusal};
+use crate::error::{Error, Result};
+use crate::id::ReservationId;
+use crate::limit::Scope;
+use crate::reservation::{Amounts, Facts, Reservation};
+use crate::time::Now;
+
+/// What came of asking for more.
+enum More {
+    Held(i64),
+    Failed {
+        places: Vec<Place>,
+        refusal: Box<Refusal>,
+    },
+}
+
+impl Organization {
+    /// Let a stream relay so many output tokens, one step more being held; return how many it may.
+    ///
+    /// None if there is no room: an effect tells when there is, and the youngest stream on the
+    /// limit that has none is cut, which may be this one.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, `UnknownReservation`, `AlreadySettled`, `AlreadyReleased`, `Overflow`.
+    pub fn extend(
+        &mut self,
+        shared: &mut Board,
+        id: ReservationId,
+        wanted: i64,
+        caller: Now,
+    ) -> Result<Option<i64>> {
+        if wanted < 0 {
+            return Err(Error::InvalidArgument("amounts must not be negative"));
+        }
+        let reservation = self.open_reservation(id)?;
+        let Some(stream) = reservation.stream else {
+            return Ok(Some(reservation.tariff.output_tokens_max));
+        };
+        let seq = reservation.seq;
+        if wanted <= stream.allowed {
+            return Ok(Some(stream.allowed));
+        }
+        match self.hold_more(shared, id, wanted, caller)? {
+            More::Held(allowed) => Ok(Some(allowed)),
+            More::Failed { places, refusal } => {
+                if let Some(stream) = self.stream_mut(id) {
+                    stream.wanted = Some(wanted);
+                }
+                self.line.contest(&places);
+                if let Some(before) = self.pending.insert(seq, places.clone()) {
+                    self.line.yield_place(&before);
+                }
+                self.cut_youngest(shared, &places, *refusal);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Try again for the streams that wait for room, the oldest first.
+    pub(super) fn call_streams(&mut self, shared: &mut Board, caller: Now) -> Result<()> {
+        let pending: Vec<u64> = self.pending.keys().copied().collect();
+        for seq in pending {
+            let Some(id) = self.streams.get(&seq).copied() else {
+                self.stop_waiting(seq);
+                continue;
+            };
+            let wanted = self.stream_mut(id).and_then(|stream| stream.wanted);
+            let Some(wanted) = wanted else {
+                self.stop_waiting(seq);
+                continue;
+            };
+            match self.hold_more(shared, id, wanted, caller)? {
+                More::Held(allowed) => {
+                    self.stop_waiting(seq);
+                    self.effects.push(Effect::Granted(id, allowed));
+                }
+                More::Failed { places, refusal } => {
+                    self.cut_youngest(shared, &places, *refusal);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// List the limits on which open streams wait for room.
+    pub(super) fn pending_places(&self) -> Vec<Place> {
+        self.pending.values().flatten().copied().collect()
+    }
+
+    /// Forget that a stream waits, because it got room or ended.
+    pub(super) fn stop_waiting(&mut self, seq: u64) {
+        if let Some(places) = self.pending.remove(&seq) {
+            self.line.yield_place(&places);
+        }
+        if let Some(id) = self.streams.get(&seq).copied() {
+            if let Some(stream) = self.stream_mut(id) {
+                stream.wanted = None;
+            }
+        }
+    }
+
+    fn stream_mut(&mut self, id: ReservationId) -> Option<&mut crate::reservation::Stream> {
+        self.reservations.get_mut(&id)?.stream.as_mut()
+    }
+
+    /// Hold enough for so many output tokens and a step, on all limits or on none.
+    fn hold_more(
+        &mut self,
+        shared: &mut Board,
+        id: ReservationId,
+        wanted: i64,
+        caller: Now,
+    ) -> Result<More> {
+        let now = self.tick(caller);
+        let shown = now.shown_by(caller);
+        let reservation = self.open_reservation(id)?;
+        let (allowed, more) = growth(reservation, wanted)?;
+        let facts = reservation.facts.clone();
+        let routes = self.routes_of(shared, &facts);
+        self.roll(shared, &routes, &facts, now)?;
+        let verdicts = self.review_more(shared, &routes, &facts, more, shown)?;
+        let refusal = decision::refusal(&verdicts, &[], &facts.path, &self.version, shown);
+        if let Some(refusal) = refusal {
+            let places = verdicts
+                .iter()
+                .map(|verdict| (verdict.scope, verdict.limit.id));
+            return Ok(More::Failed {
+                places: places.collect(),
+                refusal: Box::new(refusal),
+            });
+        }
+        self.check_room(shared, &routes, &facts, more)?;
+        self.grow(shared, id, &routes, &facts, more)?;
+        if let Some(stream) = self.stream_mut(id) {
+            stream.allowed = allowed;
+        }
+        Ok(More::Held(allowed))
+    }
+
+    fn grow(
+        &mut self,
+        shared: &mut Board,
+        id: ReservationId,
+        routes: &Routes,
+        facts: &Facts,
+        more: Amounts,
+    ) -> Result<()> {
+        self.for_counters(shared, routes, facts, |counter| {
+            if counter.resource.is_count() {
+                return Ok(());
+            }
+            let held = Held {
+                expected: more.of(counter.resource),
+                bound: 0,
+            };
+            counter.hold(held, facts.admitted)
+        })?;
+        if let Some(reservation) = self.reservations.get_mut(&id) {
+            let held = reservation.held;
+            reservation.held = Amounts {
+                spend_nanos: held.spend_nanos.saturating_add(more.spend_nanos),
+                cost_nanos: held.cost_nanos.saturating_add(more.cost_nanos),
+                tokens: held.tokens.saturating_add(more.tokens),
+            };
+        }
+        Ok(())
+    }
+
+    /// Cut the youngest stream on a limit that has no room; none while another is being cut there.
+    fn cut_youngest(&mut self, shared: &Board, places: &[Place], refusal: Refusal) {
+        let Some((scope, limit_id)) = places.first().copied() else {
+            return;
+        };
+        let is_on = |id: &ReservationId| {
+            let reservation = self.reservations.get(id);
+            reservation.is_some_and(|open| self.is_on(shared, open, scope, limit_id))
+        };
+        if self.cut.iter().any(is_on) {
+            return;
+        }
+        let youngest = self.streams.values().rev().copied().find(|id| is_on(id));
+        if let Some(id) = youngest {
+            self.cut.insert(id);
+            self.effects.push(Effect::Cut(id, Box::new(refusal)));
+        }
+    }
+
+    /// Tell whether what a stream holds counts on a limit, in the period that is short of room.
+    fn is_on(
+        &self,
+        shared: &Board,
+        reservation: &Reservation,
+        scope: Scope,
+        limit_id: crate::id::Id,
+    ) -> bool {
+        let facts = &reservation.facts;
+        let routes = self.routes_of(shared, facts);
+        self.limits(shared, &routes, facts)
+            .any(|(limit, its_scope, _)| its_scope == scope && limit.id == limit_id)
+    }
+}
+
+/// Return how many output tokens a stream may then relay, and what must be held more.
+fn growth(reservation: &Reservation, wanted: i64) -> Result<(i64, Amounts)> {
+    let tariff = &reservation.tariff;
+    let ahead = wanted.saturating_add(reservation.step_tokens);
+    let allowed = ahead.min(tariff.output_tokens_max);
+    let held = tariff.amounts(allowed.saturating_add(reservation.step_tokens))?;
+    Ok((allowed, held.beyond(reservation.held)))
+}

@@ -1,0 +1,447 @@
+//! What a request would have to hold, and what every limit on its path says to that.
+use std::sync::Arc;
+
+use super::{Organization, Routes, shared_scopes};
+use crate::ask::{Ask, Streams};
+use crate::board::{Board, ScopeState};
+use crate::charging::Tariff;
+use crate::counter::{Counter, Measure};
+use crate::decision::{self, Diversion, Request, Seen, Verdict, follows_streams, precedence};
+use crate::error::{Error, Result};
+use crate::estimate::{Learner, QUANTILE_PERCENT};
+use crate::id::Id;
+use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
+use crate::money;
+use crate::reservation::{Amounts, Facts, Path};
+use crate::time::Now;
+
+/// A path has 8 to 20 limits as a rule; growing a list up to that costs a tenth of an admission.
+const SEEN_USUAL: usize = 20;
+/// A bound over this share of what is free on a limit is near its cap.
+const NEAR_PARTS: i64 = 10;
+
+/// What a request would hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) tariff: Tariff,
+    pub(super) bound: Amounts,
+    /// What limits hold that follow streams.
+    pub(super) held: Amounts,
+    /// What they hold at least, when nothing else is open.
+    pub(super) least: Amounts,
+    /// Output tokens before more must be held.
+    pub(super) allowed: i64,
+    pub(super) extendable: bool,
+}
+
+impl Plan {
+    /// Return what a limit is asked for.
+    fn request(&self, limit: &Limit) -> Request {
+        let of = |amounts: &Amounts| amounts.of(limit.resource);
+        let (amount, least) = if limit.hold == Hold::Bound {
+            (of(&self.bound), of(&self.bound))
+        } else if self.extendable && follows_streams(limit) {
+            (of(&self.held), of(&self.least))
+        } else {
+            (of(&self.held), of(&self.held))
+        };
+        Request {
+            amount,
+            least,
+            is_over: false,
+        }
+    }
+
+    /// Hold what is left of a limit, with one step free ahead of the stream.
+    pub(super) fn shrink(&mut self, resource: Resource, room: i64, step_tokens: i64) -> Result<()> {
+        let within = self.tariff.output_tokens_within(resource, room)?;
+        let tokens = within.unwrap_or(0);
+        let allowed = tokens.saturating_sub(step_tokens).max(0);
+        if allowed < self.allowed || tokens < self.tariff.output_tokens_max {
+            self.allowed = self.allowed.min(allowed);
+            let held = self
+                .tariff
+                .amounts(self.allowed.saturating_add(step_tokens))?;
+            self.held = Amounts {
+                spend_nanos: held.spend_nanos.min(self.held.spend_nanos),
+                cost_nanos: held.cost_nanos.min(self.held.cost_nanos),
+                tokens: held.tokens.min(self.held.tokens),
+            };
+        }
+        Ok(())
+    }
+}
+
+/// A step that asks for something, and the limit it belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Ruled<'a> {
+    pub(super) limit: &'a Limit,
+    pub(super) scope: Scope,
+    pub(super) step: usize,
+}
+
+impl Ruled<'_> {
+    pub(super) fn action(&self) -> Option<&Action> {
+        self.limit.steps.get(self.step).map(|step| &step.action)
+    }
+
+    pub(super) fn diversion(&self, version: &Arc<str>) -> Option<Diversion> {
+        let step = self.limit.steps.get(self.step)?;
+        Some(Diversion {
+            limit_id: self.limit.id,
+            scope: self.scope,
+            step: self.step,
+            percent: step.percent,
+            action: step.action.clone(),
+            policy_version: Arc::clone(version),
+        })
+    }
+}
+
+/// What all limits of a path say to one request.
+#[derive(Default)]
+pub(super) struct Review<'a> {
+    pub(super) verdicts: Vec<Verdict<'a>>,
+    pub(super) seen: Vec<Seen>,
+    pub(super) remaining_spend_nanos: Option<i64>,
+    /// The first downgrade that a share of a cap asks for, whether the request fits or not.
+    pub(super) downgrade: Option<Ruled<'a>>,
+    /// The first confirmation that is asked for.
+    pub(super) confirm: Option<Ruled<'a>>,
+    /// A limit of the path for which others stand in line.
+    pub(super) contested: Option<(Scope, Id)>,
+}
+
+impl<'a> Review<'a> {
+    /// Ask one limit for a new request.
+    fn ask(
+        &mut self,
+        (limit, scope, counter): (&'a Limit, Scope, &Counter),
+        plan: &Plan,
+        ask: &Ask,
+        now: Now,
+    ) -> Result<()> {
+        let measure = counter.measure().less(limit.offset_at(now.wall_ns));
+        let request = plan.request(limit);
+        self.seen.push(Seen {
+            limit_id: limit.id,
+            used: measure.used,
+            held: measure.held(limit.hold),
+            cap: limit.cap,
+        });
+        let verdict = decision::judge(limit, scope, counter, measure, request, now)?;
+        self.verdicts.extend(verdict);
+        if limit.is_hard_money() {
+            self.note_room(limit, measure, request.amount)?;
+        }
+        if !limit.steps.is_empty() {
+            self.note_steps(limit, scope, measure, request.amount, ask)?;
+        }
+        Ok(())
+    }
+
+    fn note_room(&mut self, limit: &Limit, measure: Measure, requested: i64) -> Result<()> {
+        if limit.resource != Resource::Spend {
+            return Ok(());
+        }
+        let left = limit
+            .cap
+            .saturating_sub(measure.hard(limit.hold)?)
+            .saturating_sub(requested);
+        let least = self
+            .remaining_spend_nanos
+            .map_or(left, |least| least.min(left));
+        self.remaining_spend_nanos = Some(least);
+        Ok(())
+    }
+
+    /// Note the first steps of a limit that apply whether or not the request fits.
+    fn note_steps(
+        &mut self,
+        limit: &'a Limit,
+        scope: Scope,
+        measure: Measure,
+        requested: i64,
+        ask: &Ask,
+    ) -> Result<()> {
+        let is_passed = || -> Result<bool> {
+            let sum = measure.hard(limit.hold)?.saturating_add(requested);
+            Ok(limit.mode != Mode::Hard && sum > limit.cap)
+        };
+        let taken = ask.steps_taken(limit.id);
+        for (at, step) in limit.steps.iter().enumerate().skip(taken) {
+            let applies = if step.percent < 100 {
+                reaches(measure.settled, limit.cap, step.percent)
+            } else {
+                is_passed()?
+            };
+            let ruled = Ruled {
+                limit,
+                scope,
+                step: at,
+            };
+            match &step.action {
+                Action::Downgrade { model } if applies && **model != *ask.subject.model => {
+                    keep_first(&mut self.downgrade, ruled);
+                    return Ok(());
+                }
+                Action::Confirm if applies => {
+                    keep_first(&mut self.confirm, ruled);
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn keep_first<'a>(kept: &mut Option<Ruled<'a>>, ruled: Ruled<'a>) {
+    let is_first = kept
+        .as_ref()
+        .is_none_or(|known| precedence(ruled.limit) < precedence(known.limit));
+    if is_first {
+        *kept = Some(ruled);
+    }
+}
+
+/// Tell whether a sum has reached a share of a cap.
+pub(super) fn reaches(sum: i64, cap: i64, percent: u8) -> bool {
+    i128::from(sum).saturating_mul(100) >= i128::from(cap).saturating_mul(i128::from(percent))
+}
+
+impl Organization {
+    /// Say when a request is decided and which counters it belongs to.
+    pub(super) fn facts(&self, path: Path, ask: &Ask, now: Now) -> Facts {
+        Facts {
+            path,
+            subject: ask.subject.clone(),
+            admitted: now,
+        }
+    }
+
+    pub(super) fn find_routes(&self, shared: &Board, facts: &Facts) -> Result<Routes> {
+        let now = facts.admitted;
+        Ok(Routes {
+            own: self.board.route(facts.path.scopes(), now)?,
+            shared: shared.route(shared_scopes(shared, &facts.subject), now)?,
+        })
+    }
+
+    /// Say what a request would hold; its counters have been rolled.
+    pub(super) fn plan(
+        &self,
+        shared: &Board,
+        routes: &Routes,
+        facts: &Facts,
+        ask: &Ask,
+    ) -> Result<Plan> {
+        let terms = self.charging.terms_at(facts.admitted.wall_ns);
+        let tariff = ask.tariff(terms.ok_or(Error::NoExchangeRate)?);
+        let bound = tariff.amounts(ask.output_tokens_max)?;
+        let extendable = match ask.streams {
+            Streams::Plain => false,
+            Streams::Stream => true,
+            Streams::Assembled => self.is_near(shared, routes, facts, bound)?,
+        };
+        let mut plan = Plan {
+            tariff,
+            bound,
+            held: bound,
+            least: bound,
+            allowed: ask.output_tokens_max,
+            extendable,
+        };
+        if extendable {
+            let learner = learner_of(&facts.path);
+            let model = &facts.subject.model;
+            let expected = self.estimator.expected(model, &learner, QUANTILE_PERCENT);
+            if let Some(tokens) = expected.map(|tokens| tokens.saturating_mul(ask.choices)) {
+                plan.allowed = tokens.min(ask.output_tokens_max);
+                plan.held = tariff.amounts(plan.allowed.saturating_add(ask.step_tokens))?;
+            }
+            plan.least = tariff.amounts(ask.step_tokens)?;
+        }
+        Ok(plan)
+    }
+
+    /// Tell whether a bound is so large beside what is free that it would keep others out.
+    fn is_near(
+        &self,
+        shared: &Board,
+        routes: &Routes,
+        facts: &Facts,
+        bound: Amounts,
+    ) -> Result<bool> {
+        for (limit, _, counter) in self.limits(shared, routes, facts) {
+            if limit.is_hard_money() {
+                let free = limit
+                    .cap
+                    .saturating_sub(counter.measure().hard(limit.hold)?);
+                if bound.of(limit.resource).saturating_mul(NEAR_PARTS) > free {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// List the limits in force on both boards that a request belongs to.
+    pub(super) fn limits<'a>(
+        &'a self,
+        shared: &'a Board,
+        routes: &'a Routes,
+        facts: &'a Facts,
+    ) -> impl Iterator<Item = (&'a Limit, Scope, &'a Counter)> {
+        let wall_ns = facts.admitted.wall_ns;
+        let of = move |state: &'a ScopeState| {
+            let limits = state.limits_of(&facts.subject, wall_ns);
+            limits.map(|(limit, counter)| (limit, state.scope, counter))
+        };
+        let own = self.board.states(&routes.own).flat_map(of);
+        own.chain(shared.states(&routes.shared).flat_map(of))
+    }
+
+    /// Ask every limit that a new request belongs to.
+    pub(super) fn review<'a>(
+        &'a self,
+        shared: &'a Board,
+        routes: &'a Routes,
+        facts: &'a Facts,
+        (plan, ask): (&Plan, &Ask),
+        now: Now,
+    ) -> Result<Review<'a>> {
+        let mut review = Review {
+            seen: Vec::with_capacity(SEEN_USUAL),
+            ..Review::default()
+        };
+        for (limit, scope, counter) in self.limits(shared, routes, facts) {
+            review.ask((limit, scope, counter), plan, ask, now)?;
+            if review.contested.is_none() && self.line.is_contested(scope, limit.id) {
+                review.contested = Some((scope, limit.id));
+            }
+        }
+        Ok(review)
+    }
+
+    /// Find how long an answer would fit every limit on money.
+    pub(super) fn fitting(
+        &self,
+        shared: &Board,
+        routes: &Routes,
+        facts: &Facts,
+        tariff: &Tariff,
+        now: Now,
+    ) -> Result<Option<(i64, ScopeKind)>> {
+        let mut fitting: Option<(i64, ScopeKind)> = None;
+        for (limit, scope, counter) in self.limits(shared, routes, facts) {
+            if !limit.is_hard_money() {
+                continue;
+            }
+            let measure = counter.measure().less(limit.offset_at(now.wall_ns));
+            let room = limit.cap.saturating_sub(measure.hard(limit.hold)?);
+            let tokens = tariff
+                .output_tokens_within(limit.resource, room)?
+                .unwrap_or(0);
+            if fitting.is_none_or(|(least, _)| tokens < least) {
+                fitting = Some((tokens, scope.kind));
+            }
+        }
+        Ok(fitting)
+    }
+
+    /// Ask the hard limits of an open request for more, in the period that admitted it.
+    pub(super) fn review_more<'a>(
+        &'a self,
+        shared: &'a Board,
+        routes: &'a Routes,
+        facts: &'a Facts,
+        more: Amounts,
+        now: Now,
+    ) -> Result<Vec<Verdict<'a>>> {
+        let mut verdicts = Vec::new();
+        for (limit, scope, counter) in self.limits(shared, routes, facts) {
+            let amount = more.of(limit.resource);
+            if amount == 0 || !follows_streams(limit) {
+                continue;
+            }
+            let Some(measure) = counter.measure_at(facts.admitted) else {
+                continue;
+            };
+            let request = Request {
+                amount,
+                least: amount,
+                is_over: counter.is_over(facts.admitted),
+            };
+            let measure = measure.less(limit.offset_at(now.wall_ns));
+            verdicts.extend(decision::judge(
+                limit, scope, counter, measure, request, now,
+            )?);
+        }
+        Ok(verdicts)
+    }
+
+    /// Return the tightest rate limits of a key, on requests and on tokens, with the request in.
+    pub(super) fn rate_figures(
+        &self,
+        facts: &Facts,
+        asked: Amounts,
+    ) -> Result<[Option<decision::RateFigures>; 2]> {
+        let mut figures = [None, None];
+        let scope = Scope {
+            kind: ScopeKind::Key,
+            id: facts.path.key,
+        };
+        let Some(state) = self.board.get(scope) else {
+            return Ok(figures);
+        };
+        for (limit, counter) in state.limits_of(&facts.subject, facts.admitted.wall_ns) {
+            if limit.kind != LimitKind::Rate {
+                continue;
+            }
+            let [requests, tokens] = &mut figures;
+            let to = if limit.resource == Resource::Requests {
+                requests
+            } else {
+                tokens
+            };
+            let found = rate(limit, counter, asked.of(limit.resource), facts.admitted)?;
+            if to.is_none_or(|known: decision::RateFigures| found.remaining < known.remaining) {
+                *to = Some(found);
+            }
+        }
+        Ok(figures)
+    }
+}
+
+/// Say under whose name the length of an answer is learned.
+pub(super) fn learner_of(path: &Path) -> Learner {
+    Learner {
+        key: path.key,
+        team: path.team,
+        organization: path.organization,
+        feature: path.feature(),
+    }
+}
+
+/// Tell what a rate limit will stand at when what is asked for has been added at this instant.
+///
+/// A request is used at once. Tokens are held, which hard limits alone count and no window times.
+fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<decision::RateFigures> {
+    let measure = counter.measure();
+    let is_request = limit.resource == Resource::Requests;
+    let taken = match limit.mode {
+        Mode::Hard => money::add(measure.hard(limit.hold)?, asked)?,
+        _ if is_request => money::add(measure.used, asked)?,
+        _ => measure.used,
+    };
+    Ok(decision::RateFigures {
+        limit: limit.cap,
+        remaining: limit.cap.saturating_sub(taken).max(0),
+        reset_ns: if is_request {
+            counter.passes_ns(now)
+        } else {
+            counter.empties_ns(now).unwrap_or(0)
+        },
+    })
+}
