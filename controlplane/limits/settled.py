@@ -97,8 +97,9 @@ def _form(limit: CountedLimit) -> Json:
 
 
 def _counter_name(form: Json) -> str:
-    parts = (form["scope"], form["where"], form["resource"], form["window"])
-    return canonical_hash(parts)
+    # The engine may leave out lists that allow all.
+    where = {name: names for name, names in (form["where"] or {}).items() if names is not None}
+    return canonical_hash((form["scope"], where, form["resource"], form["window"]))
 
 
 def _state(limit: CountedLimit, seed: Json, now_ns: int) -> LimitState:

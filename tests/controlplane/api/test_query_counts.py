@@ -16,7 +16,6 @@ from controlplane.api.schema import make_schema
 from controlplane.keys.service import NewKey, create_key
 from controlplane.limits.models import Period, ScopeKind
 from controlplane.limits.service import set_breaker, set_concurrency_limit, upsert_budget
-from controlplane.limits.state import LimitState
 from controlplane.limits.subjects import Scope, member_in_team
 from controlplane.pools.service import create_pool
 from controlplane.tenancy.models import CostCenter, Member, Team, User
@@ -39,7 +38,7 @@ LISTS = sorted(
 
 
 @pytest.fixture
-async def crowd(api, work_as: WorkAs, org) -> None:
+async def crowd(work_as: WorkAs, org) -> None:
     """More than a page of everything."""
     async with work_as(org.admin) as work:
         for number in range(ROWS):
@@ -91,14 +90,12 @@ async def crowd(api, work_as: WorkAs, org) -> None:
             scope = Scope(ScopeKind.KEY, key.id)
             await upsert_budget(work, org.id, scope, period=Period.DAY, cap_nanos=10**9)
             both = member_in_team(member.id, team.id)
-            made = [await upsert_budget(work, org.id, both, period=Period.DAY, cap_nanos=10**9)]
+            await upsert_budget(work, org.id, both, period=Period.DAY, cap_nanos=10**9)
             await set_concurrency_limit(work, org.id, scope, requests_max=2)
             pool = await create_pool(work, org.id, name=f"Pool {number}")
             key.pool_ids = [str(pool.id)]
             in_pool = Scope(ScopeKind.POOL, pool.id)
-            made += [await upsert_budget(work, org.id, in_pool, period=Period.DAY, cap_nanos=1)]
-            for row in made:
-                api.states[row.id] = LimitState(0, 0, 0)
+            await upsert_budget(work, org.id, in_pool, period=Period.DAY, cap_nanos=10**9)
             own = Scope(ScopeKind.MEMBER, member.id)
             await set_breaker(work, org.id, own, minute_nanos=10**9, hour_nanos=None)
             path = {
