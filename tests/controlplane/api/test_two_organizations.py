@@ -134,7 +134,7 @@ OPERATOR_INPUTS: dict[str, dict[str, Any]] = {
     "calibrationSet": {"provider": "one", "model": "m", "ratio": 2, "reason": "seen"},
     "exchangeRateSet": {"currency": "EUR", "rate": "0.92"},
     "installationLimitSet": {"counts": "REQUESTS", "provider": "one", "count": "5"},
-    "planCreate": {"name": "New"},
+    "planCreate": {"name": "New", "fees": [{"currency": "USD", "amount": "0.001"}]},
     "planUpdate": {"planId": "%Plan%", "expectedVersion": 1, "markupPpm": 5},
     "organizationSetPlan": {
         "organizationId": "%Organization%",
