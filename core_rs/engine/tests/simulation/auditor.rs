@@ -677,7 +677,15 @@ impl Auditor {
                 .flat_map(|limit| &limit.steps);
             steps.any(|step| step["action"] == "queue")
         };
-        let waiter = self.line.iter().find(|it| !can_queue(it.who.organization));
+        let queues = |organization: usize| {
+            let mut line = self.line.iter();
+            line.any(|it| it.is_queued && it.who.organization == organization)
+        };
+        let must_go = |it: &&Waiter| {
+            let organization = it.who.organization;
+            !can_queue(organization) && !queues(organization)
+        };
+        let waiter = self.line.iter().find(must_go);
         waiter.map(|waiter| waiter.who.number)
     }
 }

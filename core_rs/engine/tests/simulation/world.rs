@@ -85,7 +85,7 @@ impl Seen {
             self.breakers,
             self.edits,
         ];
-        counts.iter().all(|count| *count >= 100)
+        counts.iter().all(|count| *count >= 20)
     }
 }
 
@@ -486,7 +486,7 @@ fn brief(effect: &Effect) -> String {
         Effect::Admitted(id, admission) => {
             format!("admitted {} {:?}", number(*id), admission.held)
         }
-        Effect::Ended(id, decision) => format!("ended {} {decision:?}", number(*id)),
+        Effect::Ended(id, _) => format!("ended {}", number(*id)),
         Effect::Granted(id, allowed) => format!("granted {} {allowed}", number(*id)),
         Effect::Cut(id, refusal) => format!("cut {} {:?}", number(*id), refusal.limit),
         Effect::Breaker(event) => format!("{event:?}"),
