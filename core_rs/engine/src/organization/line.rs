@@ -306,7 +306,8 @@ impl Organization {
             waiter.failing = ruling.failing;
             if waiting.is_queued && waiter.queued.is_empty() {
                 waiter.queued = ruling.queued;
-                waiter.until_mono_ns = until_ns;
+                // Whoever may wait longer for open requests does: they may be what it waits for then.
+                waiter.until_mono_ns = waiter.until_mono_ns.max(until_ns);
             }
         });
     }

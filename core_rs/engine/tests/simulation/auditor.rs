@@ -1,5 +1,5 @@
 //! Stands outside the code under test: sees calls and results, and says what cannot be.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use comptroller_engine::{
     Admission, Amounts, Decision, Diversion, Foresight, Id, Now, Refusal, Settlement, Waiting,
@@ -59,6 +59,8 @@ pub(crate) struct Auditor {
     /// The largest cap of each limit that has been in force from the beginning.
     caps: BTreeMap<Id, i64>,
     line: Vec<Waiter>,
+    /// Whose limits have ever let requests queue.
+    queues: BTreeSet<usize>,
     admissions: u64,
     breakers: BTreeMap<(Id, &'static str, Id), bool>,
     told: BTreeMap<(Id, u64, u8, u32), usize>,
@@ -79,6 +81,10 @@ impl Auditor {
     /// Note which limits are in force from now on.
     pub(crate) fn enforce(&mut self, organization: usize, limits: &[Limit]) {
         self.book.bear(limits, self.tick, self.now);
+        let mut steps = limits.iter().flat_map(|limit| &limit.steps);
+        if steps.any(|step| step["action"] == "queue") {
+            self.queues.insert(organization);
+        }
         for limit in limits {
             if self.tick == 0 {
                 self.caps.insert(limit.id, limit.cap);
@@ -668,22 +674,8 @@ impl Auditor {
             return None;
         }
         // One that a step lets queue waits for time to pass, and so do those that come after it.
-        let can_queue = |organization: usize| {
-            let lists = [organization, SHARED].map(|owner| self.limits.get(&owner));
-            let mut steps = lists
-                .into_iter()
-                .flatten()
-                .flatten()
-                .flat_map(|limit| &limit.steps);
-            steps.any(|step| step["action"] == "queue")
-        };
-        let queues = |organization: usize| {
-            let mut line = self.line.iter();
-            line.any(|it| it.is_queued && it.who.organization == organization)
-        };
         let must_go = |it: &&Waiter| {
-            let organization = it.who.organization;
-            !can_queue(organization) && !queues(organization)
+            !self.queues.contains(&it.who.organization) && !self.queues.contains(&SHARED)
         };
         let waiter = self.line.iter().find(must_go);
         waiter.map(|waiter| waiter.who.number)

@@ -29,7 +29,7 @@ const SHOWN: usize = 40;
 fn seeds(part: u64) -> std::ops::Range<u64> {
     let count = match std::env::var_os("COMPTROLLER_TEST_FULL") {
         Some(_) => 50_000,
-        None => 1_000,
+        None => 4_000,
     };
     part * 1_000_000..part * 1_000_000 + count
 }

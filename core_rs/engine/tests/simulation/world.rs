@@ -328,6 +328,10 @@ impl World {
             self.note(format!("edit {organization}: {limits:?}"));
             self.policies.insert(organization, limits);
             self.load(organization);
+            if organization == SHARED {
+                // Who waits for a limit of all learns of its change when time is next told.
+                self.go_on();
+            }
         }
     }
 
@@ -346,10 +350,7 @@ impl World {
 
     /// Have time pass on the engine, as long as there is anything to wait for.
     fn tick(&mut self) {
-        for organization in 0..self.organizations {
-            self.engine.go_on(organization as u32, self.now()).unwrap();
-            self.take_effects();
-        }
+        self.go_on();
         let stalled = self.auditor.stalled();
         self.auditor.require(stalled.is_none(), || {
             format!("stall: {stalled:?} waits for nobody")
@@ -360,6 +361,13 @@ impl World {
             .all(|request| request.state == State::Done);
         if !is_over && self.at_ns < self.last_ns + PATIENCE_NS {
             self.plan_tick();
+        }
+    }
+
+    fn go_on(&mut self) {
+        for organization in 0..self.organizations {
+            self.engine.go_on(organization as u32, self.now()).unwrap();
+            self.take_effects();
         }
     }
 

@@ -135,6 +135,9 @@ impl World {
         // What it wanted is what it was granted less the step; at the bound, at least one more.
         let wanted = wanted.max(allowed - step);
         self.auditor.extended(number, wanted, Some(allowed));
+        if self.requests[&number].state != State::Open {
+            return;
+        }
         let at_ns = self.at_ns;
         self.requests.get_mut(&number).unwrap().resume(at_ns);
         self.granted_quietly(number, allowed);
