@@ -31,6 +31,10 @@ impl Held {
         }
     }
 
+    fn most(self) -> i64 {
+        self.bound.max(self.expected)
+    }
+
     fn add(&mut self, more: Self) -> Result<()> {
         *self = Self {
             expected: money::add(self.expected, more.expected)?,
@@ -173,13 +177,20 @@ impl Counter {
     }
 
     /// Go on to an instant: buckets leave, a new period begins.
-    pub(crate) fn roll(&mut self, now: Now) -> Result<()> {
-        match &mut self.meter {
-            Meter::Rolling(meter) => meter.ring.roll(now.mono_ns),
-            Meter::Periods(meter) => meter.roll(now.wall_ns)?,
-            Meter::Gauge(_) => {}
-        }
-        Ok(())
+    ///
+    /// Returns the largest sum that is kept of the window at that instant.
+    pub(crate) fn roll(&mut self, now: Now) -> Result<i64> {
+        Ok(match &mut self.meter {
+            Meter::Rolling(meter) => {
+                meter.ring.roll(now.mono_ns);
+                meter.most()
+            }
+            Meter::Periods(meter) => {
+                meter.roll(now.wall_ns)?;
+                meter.current.most()
+            }
+            Meter::Gauge(open) => *open,
+        })
     }
 
     /// Return the measure of the window at the instant of the last roll.
@@ -254,16 +265,15 @@ impl Counter {
 
     /// Tell whether an amount can be added without overflow.
     pub(crate) fn check_room(&self, amount: i64, admitted: Now) -> Result<()> {
-        let measure = self.measure_at(admitted).unwrap_or_default();
-        let most = measure
-            .hard(Hold::Bound)?
-            .max(measure.hard(Hold::Expected)?);
-        money::add(most, amount)?;
-        if let Meter::Rolling(meter) = &self.meter {
-            // Of a long stream more can be held than the window still knows of.
-            money::add(meter.held.bound.max(meter.held.expected), amount)?;
-        }
-        Ok(())
+        let most = match &self.meter {
+            Meter::Rolling(meter) => meter.most(),
+            Meter::Periods(meter) => match meter.account(admitted.wall_ns) {
+                Some(account) => account.most(),
+                None => return Ok(()),
+            },
+            Meter::Gauge(open) => *open,
+        };
+        money::add(most, amount).map(|_| ())
     }
 
     /// Begin a reservation: count the request, or hold and accrue its part.

@@ -9,7 +9,7 @@ use crate::id::{Id, ReservationId};
 use crate::limit::{Action, Mode, Resource, Scope, ScopeKind};
 use crate::reservation::{Amounts, Path};
 pub(crate) use judging::{
-    Request, Verdict, follows_streams, judge, precedence, refusal, refusal_in_line,
+    Request, Verdict, follows_streams, judge, precedence, refusal, refusal_in_line, verdict,
 };
 
 /// What a decision saw of one limit before it added anything.

@@ -74,6 +74,11 @@ impl ScopeKind {
         }
     }
 
+    /// Return a bit of its own.
+    pub(crate) fn bit(self) -> u16 {
+        1 << u16::from(self as u8)
+    }
+
     /// Tell whether callers name things of this kind, so that there may be any number of them.
     pub fn is_dynamic(self) -> bool {
         matches!(
@@ -386,6 +391,16 @@ impl Limit {
             self.offset
         } else {
             0
+        }
+    }
+
+    /// Tell whether it has room, by what is used, and what is used or held.
+    pub(crate) fn has_room(&self, used: i64, committed: i64, requested: i64) -> bool {
+        match self.mode {
+            // A difference, since a sum may leave the range.
+            Mode::Hard => self.cap > 0 && requested <= self.cap.saturating_sub(committed),
+            Mode::Metered => used < self.cap,
+            Mode::Soft | Mode::Shadow => true,
         }
     }
 

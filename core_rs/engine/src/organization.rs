@@ -183,9 +183,17 @@ impl Organization {
         shared.for_counters(&routes.shared, &facts.subject, act)
     }
 
-    fn roll(&mut self, shared: &mut Board, routes: &Routes, facts: &Facts, now: Now) -> Result<()> {
-        self.board.roll(&routes.own, &facts.subject, now)?;
-        shared.roll(&routes.shared, &facts.subject, now)
+    /// Go on to an instant on every counter that a request belongs to; return their largest sum.
+    fn roll(
+        &mut self,
+        shared: &mut Board,
+        routes: &Routes,
+        facts: &Facts,
+        now: Now,
+    ) -> Result<i64> {
+        let own = self.board.roll(&routes.own, &facts.subject, now)?;
+        let other = shared.roll(&routes.shared, &facts.subject, now)?;
+        Ok(own.max(other))
     }
 
     /// Fail before anything is changed if a counter could not grow by the amounts.

@@ -34,6 +34,14 @@ struct Label {
     is_surplus: bool,
 }
 
+impl Label {
+    /// Return the id that counts it, nil for the template; None without a label.
+    fn scope_id(self) -> Option<Id> {
+        let id = if self.is_surplus { Id::NIL } else { self.id };
+        (!self.id.is_nil()).then_some(id)
+    }
+}
+
 const LABEL_KINDS: [ScopeKind; 4] = [
     ScopeKind::Session,
     ScopeKind::Feature,
@@ -127,12 +135,48 @@ impl Path {
         }
     }
 
+    /// Do something with each scope within the organization, narrowest first.
+    ///
+    /// The same as [`Self::scopes`], without its chain of iterators: each decision does it.
+    pub(crate) fn each_scope(&self, mut act: impl FnMut(Scope) -> Result<()>) -> Result<()> {
+        let [session, feature, agent, end_user] = self.labels.map(Label::scope_id);
+        let narrow = [
+            (ScopeKind::Key, self.key.some()),
+            (ScopeKind::Session, session),
+            (ScopeKind::MemberInTeam, self.member_in_team.some()),
+            (ScopeKind::Member, self.member.some()),
+        ];
+        let wide = [
+            (ScopeKind::Feature, feature),
+            (ScopeKind::Agent, agent),
+            (ScopeKind::EndUser, end_user),
+            (ScopeKind::Team, self.team.some()),
+            (ScopeKind::Organization, self.organization.some()),
+        ];
+        for (kind, id) in narrow {
+            if let Some(id) = id {
+                act(Scope { kind, id })?;
+            }
+        }
+        for id in self.pools() {
+            act(Scope {
+                kind: ScopeKind::Pool,
+                id: *id,
+            })?;
+        }
+        for (kind, id) in wide {
+            if let Some(id) = id {
+                act(Scope { kind, id })?;
+            }
+        }
+        Ok(())
+    }
+
     /// List the scopes within the organization, narrowest first.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> {
         let label = |at: usize| {
             let (label, kind) = (self.labels.get(at)?, LABEL_KINDS.get(at)?);
-            let id = if label.is_surplus { Id::NIL } else { label.id };
-            (!label.id.is_nil()).then_some(Scope { kind: *kind, id })
+            label.scope_id().map(|id| Scope { kind: *kind, id })
         };
         let own = |kind: ScopeKind, id: Id| (!id.is_nil()).then_some(Scope { kind, id });
         let pools = self.pools().iter().map(|id| Scope {
@@ -210,6 +254,16 @@ impl Amounts {
             cost_nanos: self.cost_nanos.saturating_add(more.cost_nanos),
             tokens: self.tokens.saturating_add(more.tokens),
         }
+    }
+
+    /// Tell whether a sum can grow by any of the amounts, or by a request, without overflow.
+    pub(crate) fn fits_on(&self, sum: i64) -> bool {
+        let most = self
+            .spend_nanos
+            .max(self.cost_nanos)
+            .max(self.tokens)
+            .max(1);
+        sum.checked_add(most).is_some()
     }
 
     /// Return the larger of each.

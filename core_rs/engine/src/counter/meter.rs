@@ -46,6 +46,11 @@ impl Account {
         }
     }
 
+    /// Return the largest sum that is kept of it.
+    pub(super) fn most(&self) -> i64 {
+        self.booked.saturating_add(self.held.most())
+    }
+
     pub(super) fn measure(&self) -> Measure {
         Measure {
             used: self.booked.saturating_add(self.accrued),
@@ -73,6 +78,13 @@ impl RollingMeter {
             accrued: 0,
             open: 0,
         }
+    }
+
+    /// Return the largest sum that is kept of it.
+    pub(super) fn most(&self) -> i64 {
+        // Of a long stream more can be held than the window still knows of.
+        let settled = self.ring.sum().saturating_sub(self.accrued).max(0);
+        settled.saturating_add(self.held.most())
     }
 
     pub(super) fn measure(&self) -> Measure {

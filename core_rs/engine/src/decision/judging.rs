@@ -48,26 +48,30 @@ pub(crate) fn judge<'a>(
     request: Request,
     now: Now,
 ) -> Result<Option<Verdict<'a>>> {
-    let requested = request.amount;
-    let fits = match limit.mode {
-        Mode::Hard => {
-            limit.cap > 0 && measure.hard(limit.hold)?.saturating_add(requested) <= limit.cap
-        }
-        Mode::Metered => measure.used < limit.cap,
-        Mode::Soft | Mode::Shadow => true,
-    };
-    if fits {
-        return Ok(None);
-    }
+    let committed = measure.hard(limit.hold)?;
+    let has_room = limit.has_room(measure.used, committed, request.amount);
+    Ok((!has_room).then(|| verdict(limit, scope, counter, measure, request, now)))
+}
+
+/// Say what a limit without room waits for.
+#[cold]
+pub(crate) fn verdict<'a>(
+    limit: &'a Limit,
+    scope: Scope,
+    counter: &Counter,
+    measure: Measure,
+    request: Request,
+    now: Now,
+) -> Verdict<'a> {
     let (waits_for, retry_after_ns) = wait(limit, counter, measure, request, now);
-    Ok(Some(Verdict {
+    Verdict {
         limit,
         scope,
         measure,
-        requested,
+        requested: request.amount,
         waits_for,
         retry_after_ns,
-    }))
+    }
 }
 
 /// Say what a refused request waits for, and how long that takes at most if nothing is added.

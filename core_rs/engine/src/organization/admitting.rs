@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use super::line::{Contested, Line, Place, Request, Waiter};
 use super::refusing::{Case, diverted};
-use super::reviewing::{Plan, Review};
+use super::reviewing::{Plan, Rates};
 use super::{OPEN_MAX, Organization, Routes, UNBOOKED_MAX};
 use crate::ask::Ask;
 use crate::board::Board;
-use crate::decision::{Admission, Decision, Refusal, Verdict};
+use crate::decision::{Admission, Decision, Refusal, Seen, Verdict};
 use crate::error::{Error, Result};
 use crate::id::{Id, ReservationId};
 use crate::limit::{Scope, ScopeKind};
@@ -33,6 +33,14 @@ impl Turn<'_> {
         if ask.may_wait { Self::New } else { Self::Hasty }
     }
 
+    /// Tell whether anybody comes first at all.
+    pub(super) fn is_crowded(&self, line: &Line) -> bool {
+        match self {
+            Self::New | Self::Hasty => line.is_contested_at_all(),
+            Self::Called(contested) | Self::Late(contested) => !contested.is_empty(),
+        }
+    }
+
     /// Tell whether somebody who comes first waits for a limit.
     pub(super) fn is_contested(&self, line: &Line, place: Place) -> bool {
         match self {
@@ -42,25 +50,47 @@ impl Turn<'_> {
     }
 }
 
-/// What is decided about a request, and how it would be held.
-pub(super) struct Ruling {
+/// A request on the point of being admitted: who it is for, where it counts, what it would hold.
+pub(super) struct Opening {
+    pub(super) facts: Facts,
+    pub(super) routes: Routes,
+    pub(super) plan: Plan,
+    /// Whether all counters surely can grow by so much without overflow.
+    has_room: bool,
+}
+
+/// What is decided about a request that does not pass.
+pub(super) struct Stop {
     pub(super) decision: Decision,
     /// Limits that it waits for, where it does.
     pub(super) failing: Vec<Place>,
     /// Of these, the ones that let it queue, and how many of their steps it has then passed.
     pub(super) queued: Vec<(Id, usize)>,
-    pub(super) plan: Option<(Plan, Routes, Facts)>,
 }
 
-impl Ruling {
-    pub(super) fn of(decision: Decision) -> Self {
+impl Stop {
+    pub(super) fn by(decision: Decision) -> Self {
         Self {
             decision,
             failing: Vec::new(),
             queued: Vec::new(),
-            plan: None,
         }
     }
+}
+
+/// What comes of asking all limits.
+enum Outcome {
+    Fits(Fit),
+    Stops(Box<Stop>),
+}
+
+/// What the limits say of a request that passes.
+struct Fit {
+    seen: Vec<Seen>,
+    remaining_spend_nanos: Option<i64>,
+    rates: Rates,
+    /// How it is held where it takes what is left.
+    rest: Option<Box<Plan>>,
 }
 
 impl Organization {
@@ -79,26 +109,22 @@ impl Organization {
     ) -> Result<Decision> {
         self.check_new(id)?;
         let path = self.labelled(path, ask)?;
-        let ruling = self.rule(shared, path, ask, &Turn::of(ask), caller)?;
-        match (ruling.decision, ruling.plan) {
-            (Decision::Admitted(admission), Some(plan)) => {
-                self.open(shared, id, plan, ask)?;
+        let now = self.tick(shared, caller);
+        if self.state != OrganizationState::Active {
+            return Ok(self.refuse_by_state(path));
+        }
+        let mut opening = self.prepare(shared, path, ask, now)?;
+        let shown = now.shown_by(caller);
+        match self.decide(shared, &opening, ask, &Turn::of(ask), shown)? {
+            Outcome::Fits(fit) => {
+                let admission = self.admission(&mut opening, ask, fit);
+                self.open(shared, id, opening, ask)?;
                 Ok(Decision::Admitted(admission))
             }
-            (Decision::Waiting(waiting), Some((_, _, facts))) => {
-                self.line.join(Waiter {
-                    id,
-                    request: Arc::new(Request {
-                        path: facts.path,
-                        ask: ask.clone(),
-                    }),
-                    failing: ruling.failing,
-                    queued: ruling.queued,
-                    until_mono_ns: self.clock.mono_ns.saturating_add(waiting.timeout_ns),
-                });
-                Ok(Decision::Waiting(waiting))
+            Outcome::Stops(stop) => {
+                self.join_line(id, opening.facts.path, ask, &stop);
+                Ok(stop.decision)
             }
-            (decision, _) => Ok(decision),
         }
     }
 
@@ -116,8 +142,58 @@ impl Organization {
         caller: Now,
     ) -> Result<Decision> {
         let path = self.labelled(path, ask)?;
-        let ruling = self.rule(shared, path, ask, &Turn::of(ask), caller)?;
-        Ok(ruling.decision)
+        let now = self.tick(shared, caller);
+        if self.state != OrganizationState::Active {
+            return Ok(self.refuse_by_state(path));
+        }
+        let mut opening = self.prepare(shared, path, ask, now)?;
+        let shown = now.shown_by(caller);
+        Ok(
+            match self.decide(shared, &opening, ask, &Turn::of(ask), shown)? {
+                Outcome::Fits(fit) => Decision::Admitted(self.admission(&mut opening, ask, fit)),
+                Outcome::Stops(stop) => stop.decision,
+            },
+        )
+    }
+
+    /// Decide about a request in the line again, and hold what it may.
+    pub(super) fn take_turn(
+        &mut self,
+        shared: &mut Board,
+        id: ReservationId,
+        request: &Request,
+        turn: &Turn<'_>,
+        caller: Now,
+    ) -> Result<Stop> {
+        let (path, ask) = (request.path.clone(), &request.ask);
+        let now = self.tick(shared, caller);
+        if self.state != OrganizationState::Active {
+            return Ok(Stop::by(self.refuse_by_state(path)));
+        }
+        let mut opening = self.prepare(shared, path, ask, now)?;
+        match self.decide(shared, &opening, ask, turn, now.shown_by(caller))? {
+            Outcome::Fits(fit) => {
+                let admission = self.admission(&mut opening, ask, fit);
+                self.open(shared, id, opening, ask)?;
+                Ok(Stop::by(Decision::Admitted(admission)))
+            }
+            Outcome::Stops(stop) => Ok(*stop),
+        }
+    }
+
+    fn join_line(&mut self, id: ReservationId, path: Path, ask: &Ask, stop: &Stop) {
+        if let Decision::Waiting(waiting) = &stop.decision {
+            self.line.join(Waiter {
+                id,
+                request: Arc::new(Request {
+                    path,
+                    ask: ask.clone(),
+                }),
+                failing: stop.failing.clone(),
+                queued: stop.queued.clone(),
+                until_mono_ns: self.clock.mono_ns.saturating_add(waiting.timeout_ns),
+            });
+        }
     }
 
     /// Check what is asked and that there is room for it; name what the request is for.
@@ -148,69 +224,67 @@ impl Organization {
         Ok(())
     }
 
-    /// Decide; counters are rolled, and nothing is added to any.
-    pub(super) fn rule(
-        &mut self,
-        shared: &mut Board,
-        path: Path,
-        ask: &Ask,
-        turn: &Turn<'_>,
-        caller: Now,
-    ) -> Result<Ruling> {
-        let now = self.tick(shared, caller);
-        if self.state != OrganizationState::Active {
-            return Ok(Ruling::of(self.refuse_by_state(path)));
-        }
+    /// Find the counters of a request and let them go on to this instant; say what it would hold.
+    fn prepare(&mut self, shared: &mut Board, path: Path, ask: &Ask, now: Now) -> Result<Opening> {
         self.board.make_room(now)?;
-        let facts = self.facts(path, ask, now);
-        let routes = self.find_routes(shared, &facts)?;
-        self.roll(shared, &routes, &facts, now)?;
-        let plan = self.plan(shared, &routes, &facts, ask)?;
-        let (mut ruling, plan) = {
-            let case = Case {
-                shared,
-                routes: &routes,
-                facts: &facts,
-                plan: &plan,
-                ask,
-                turn,
-                now: now.shown_by(caller),
-            };
-            self.decide(&case)?
+        let facts = Facts {
+            path,
+            subject: Arc::clone(&ask.subject),
+            admitted: now,
         };
-        if !matches!(
-            ruling.decision,
-            Decision::Admitted(_) | Decision::Waiting(_)
-        ) {
-            return Ok(ruling);
-        }
-        let mut facts = facts;
-        if matches!(ruling.decision, Decision::Admitted(_)) {
-            for scope in &routes.own.surplus {
-                facts.path.set_surplus(*scope);
-            }
-        }
-        ruling.plan = Some((plan, routes, facts));
-        Ok(ruling)
+        let routes = self.find_routes(shared, &facts)?;
+        let most = self.roll(shared, &routes, &facts, now)?;
+        let plan = self.plan(shared, &routes, &facts, ask)?;
+        Ok(Opening {
+            facts,
+            routes,
+            plan,
+            has_room: plan.bound.fits_on(most),
+        })
     }
 
-    fn decide(&self, case: &Case<'_>) -> Result<(Ruling, Plan)> {
-        let mut plan = *case.plan;
-        let review = self.review(case)?;
-        if let Some(ruling) = self.stop(case, &review)? {
-            return Ok((ruling, plan));
+    /// Ask all limits; nothing is added to any counter.
+    fn decide(
+        &self,
+        shared: &Board,
+        opening: &Opening,
+        ask: &Ask,
+        turn: &Turn<'_>,
+        now: Now,
+    ) -> Result<Outcome> {
+        let Opening {
+            facts,
+            routes,
+            plan,
+            has_room,
+        } = opening;
+        let case = Case {
+            shared,
+            routes,
+            facts,
+            plan,
+            ask,
+            turn,
+            now,
+        };
+        let review = self.review(&case)?;
+        if let Some(stop) = self.stop(&case, &review)? {
+            return Ok(Outcome::Stops(Box::new(stop)));
         }
-        shrink_to_rest(&mut plan, &review.verdicts, case.ask)?;
-        if let Some(decision) = review
-            .confirm
-            .as_ref()
-            .and_then(|confirm| diverted(confirm, &self.version))
-        {
-            return Ok((Ruling::of(decision), plan));
+        let rest = rest(plan, &review.verdicts, ask)?;
+        let confirm = review.confirm.as_ref();
+        if let Some(decision) = confirm.and_then(|ruled| diverted(ruled, &self.version)) {
+            return Ok(Outcome::Stops(Box::new(Stop::by(decision))));
         }
-        self.check_room(case.shared, case.routes, case.facts, plan.bound)?;
-        let admission = self.admission(case.facts, &plan, case.ask, review)?;
-        Ok((Ruling::of(Decision::Admitted(admission)), plan))
+        if !has_room {
+            self.check_room(shared, routes, facts, plan.bound)?;
+        }
+        Ok(Outcome::Fits(Fit {
+            seen: review.seen,
+            remaining_spend_nanos: review.remaining_spend_nanos,
+            rates: review.rates,
+            rest,
+        }))
     }
 
     pub(super) fn refuse_by_state(&self, path: Path) -> Decision {
@@ -228,15 +302,12 @@ impl Organization {
         )))
     }
 
-    fn admission(
-        &self,
-        facts: &Facts,
-        plan: &Plan,
-        ask: &Ask,
-        review: Review<'_>,
-    ) -> Result<Admission> {
-        let [requests, tokens] = self.rate_figures(facts, plan.bound)?;
-        Ok(Admission {
+    fn admission(&self, opening: &mut Opening, ask: &Ask, fit: Fit) -> Admission {
+        if let Some(rest) = fit.rest {
+            opening.plan = *rest;
+        }
+        let (facts, plan) = (&mut opening.facts, &opening.plan);
+        let admission = Admission {
             path: facts.path.clone(),
             held: plan.held,
             bound: plan.bound,
@@ -245,23 +316,32 @@ impl Organization {
             extendable: plan.extendable,
             admitted_wall_ns: facts.admitted.wall_ns,
             policy_version: Arc::clone(&self.version),
-            seen: review.seen,
-            remaining_spend_nanos: review.remaining_spend_nanos.map(|left| left.max(0)),
-            requests,
-            tokens,
-        })
+            seen: fit.seen,
+            remaining_spend_nanos: fit.remaining_spend_nanos.map(|left| left.max(0)),
+            requests: fit.rates.requests,
+            tokens: fit.rates.tokens,
+        };
+        for scope in &opening.routes.own.surplus {
+            facts.path.set_surplus(*scope);
+        }
+        admission
     }
 
     /// Hold what was decided.
-    pub(super) fn open(
+    fn open(
         &mut self,
         shared: &mut Board,
         id: ReservationId,
-        (plan, mut routes, facts): (Plan, Routes, Facts),
+        opening: Opening,
         ask: &Ask,
     ) -> Result<()> {
+        let Opening {
+            facts,
+            mut routes,
+            plan,
+            ..
+        } = opening;
         self.board.adopt(&mut routes.own);
-        shared.adopt(&mut routes.shared);
         self.admissions = self.admissions.saturating_add(1);
         let reservation = Reservation {
             facts,
@@ -289,26 +369,18 @@ impl Organization {
         self.reservations.insert(id, reservation);
         Ok(())
     }
-
-    /// Hold what was decided for a request that stood in line.
-    pub(super) fn open_called(
-        &mut self,
-        shared: &mut Board,
-        waiter: &Waiter,
-        ruling: Ruling,
-    ) -> Result<Decision> {
-        if let (Decision::Admitted(_), Some(plan)) = (&ruling.decision, ruling.plan) {
-            self.open(shared, waiter.id, plan, &waiter.request.ask)?;
-        }
-        Ok(ruling.decision)
-    }
 }
 
-fn shrink_to_rest(plan: &mut Plan, verdicts: &[Verdict<'_>], ask: &Ask) -> Result<()> {
+/// Say how a request is held that takes what is left of limits; None if it needs not.
+fn rest(plan: &Plan, verdicts: &[Verdict<'_>], ask: &Ask) -> Result<Option<Box<Plan>>> {
+    if verdicts.is_empty() {
+        return Ok(None);
+    }
+    let mut plan = Box::new(*plan);
     for verdict in verdicts {
         let limit = verdict.limit;
         let room = limit.cap.saturating_sub(verdict.measure.used);
         plan.shrink(limit.resource, room, ask.step_tokens)?;
     }
-    Ok(())
+    Ok(Some(plan))
 }

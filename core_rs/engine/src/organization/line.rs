@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Organization;
-use super::admitting::{Ruling, Turn};
+use super::admitting::{Stop, Turn};
 use crate::ask::Ask;
 use crate::board::Board;
 use crate::decision::{Decision, Effect, Refusal};
@@ -70,8 +70,12 @@ impl Line {
         self.waiters.len() < WAITERS_MAX && own < KEY_WAITERS_MAX
     }
 
+    pub(super) fn is_contested_at_all(&self) -> bool {
+        !self.contested.is_empty()
+    }
+
     pub(super) fn is_contested(&self, place: Place) -> bool {
-        !self.contested.is_empty() && self.contested.contains_key(&place)
+        self.contested.contains_key(&place)
     }
 
     pub(super) fn join(&mut self, waiter: Waiter) {
@@ -195,24 +199,26 @@ impl Organization {
     ) -> Result<Decision> {
         let waiter = self.line.waiters.get(&number).cloned();
         let waiter = waiter.ok_or(Error::UnknownReservation)?;
-        let path = waiter.request.path.clone();
         let mut ask = waiter.request.ask.clone();
         // It has queued as long as a step lets it: what comes after that step is next.
         ask.taken.extend(waiter.queued.iter().copied());
-        let ruling = self.rule(shared, path.clone(), &ask, &Turn::Late(contested), caller)?;
-        if let Decision::Waiting(waiting) = ruling.decision {
+        let request = Request {
+            path: waiter.request.path.clone(),
+            ask,
+        };
+        let stop = self.take_turn(shared, waiter.id, &request, &Turn::Late(contested), caller)?;
+        if let Decision::Waiting(waiting) = stop.decision {
             let until_ns = self.clock.mono_ns.saturating_add(waiting.timeout_ns);
             self.line.stay(number, |waiter| {
-                waiter.request = Arc::new(Request { path, ask });
-                waiter.failing = ruling.failing;
-                waiter.queued = ruling.queued;
+                waiter.request = Arc::new(request);
+                waiter.failing = stop.failing;
+                waiter.queued = stop.queued;
                 waiter.until_mono_ns = until_ns;
             });
             return Ok(Decision::Waiting(waiting));
         }
-        let decision = self.open_called(shared, &waiter, ruling)?;
         self.line.leave(number);
-        Ok(decision)
+        Ok(stop.decision)
     }
 
     /// End the wait of one that cannot be decided about any more, such as without exchange rate.
@@ -276,36 +282,34 @@ impl Organization {
         let Some(waiter) = self.line.waiters.get(&number).cloned() else {
             return;
         };
-        let (path, ask) = (waiter.request.path.clone(), &waiter.request.ask);
-        let Ok(ruling) = self.rule(shared, path, ask, &Turn::Called(contested), caller) else {
+        let turn = Turn::Called(contested);
+        let Ok(stop) = self.take_turn(shared, waiter.id, &waiter.request, &turn, caller) else {
             return;
         };
-        let stays = match &ruling.decision {
+        let stays = match &stop.decision {
             Decision::Waiting(_) => true,
             // One that queues waits for another period too, but not for another state.
             Decision::Refused(refusal) => !waiter.queued.is_empty() && refusal.limit.is_some(),
             Decision::Admitted(_) | Decision::Diverted(_) => false,
         };
         if stays {
-            self.keep_waiting(number, ruling);
+            self.keep_waiting(number, stop);
             return;
         }
-        if let Ok(decision) = self.open_called(shared, &waiter, ruling) {
-            self.line.leave(number);
-            self.tell(waiter.id, decision);
-        }
+        self.line.leave(number);
+        self.tell(waiter.id, stop.decision);
     }
 
     /// Keep one in line; a step may let it queue from now on, as waiting for others is in vain.
-    fn keep_waiting(&mut self, number: u64, ruling: Ruling) {
-        let Decision::Waiting(waiting) = ruling.decision else {
+    fn keep_waiting(&mut self, number: u64, stop: Stop) {
+        let Decision::Waiting(waiting) = stop.decision else {
             return;
         };
         let until_ns = self.clock.mono_ns.saturating_add(waiting.timeout_ns);
         self.line.stay(number, |waiter| {
-            waiter.failing = ruling.failing;
+            waiter.failing = stop.failing;
             if waiting.is_queued && waiter.queued.is_empty() {
-                waiter.queued = ruling.queued;
+                waiter.queued = stop.queued;
                 // Whoever may wait longer for open requests does: they may be what it waits for then.
                 waiter.until_mono_ns = waiter.until_mono_ns.max(until_ns);
             }

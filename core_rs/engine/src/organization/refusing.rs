@@ -1,7 +1,7 @@
 //! What keeps a request from passing, and what the limits that have no room do about it.
 use std::sync::Arc;
 
-use super::admitting::{Ruling, Turn};
+use super::admitting::{Stop, Turn};
 use super::line::Place;
 use super::reviewing::{Plan, Review, Ruled};
 use super::{Organization, Routes};
@@ -32,10 +32,10 @@ type Failing<'a> = (&'a Limit, Scope);
 
 impl Organization {
     /// Say what keeps a request from passing; None if nothing does.
-    pub(super) fn stop(&self, case: &Case<'_>, review: &Review<'_>) -> Result<Option<Ruling>> {
+    pub(super) fn stop(&self, case: &Case<'_>, review: &Review<'_>) -> Result<Option<Stop>> {
         let downgrade = review.downgrade.as_ref();
         if let Some(decision) = downgrade.and_then(|ruled| diverted(ruled, &self.version)) {
-            return Ok(Some(Ruling::of(decision)));
+            return Ok(Some(Stop::by(decision)));
         }
         if review.verdicts.is_empty() && review.contested.is_none() {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Organization {
     }
 
     /// Let a request stand in line for others to end, where it may and there is room.
-    fn wait(&self, case: &Case<'_>, failing: &[Failing<'_>]) -> Option<Ruling> {
+    fn wait(&self, case: &Case<'_>, failing: &[Failing<'_>]) -> Option<Stop> {
         let (limit, scope) = *failing.first()?;
         let path = &case.facts.path;
         let wait_s = self.rules.hold_wait_s(path);
@@ -85,9 +85,9 @@ impl Organization {
             Turn::Called(_) => true,
             Turn::Hasty | Turn::Late(_) => false,
         };
-        has_room.then(|| Ruling {
+        has_room.then(|| Stop {
             failing: places(failing),
-            ..Ruling::of(Decision::Waiting(Box::new(Waiting {
+            ..Stop::by(Decision::Waiting(Box::new(Waiting {
                 limit_id: limit.id,
                 scope,
                 is_queued: false,
@@ -102,7 +102,7 @@ impl Organization {
         case: &Case<'_>,
         review: &Review<'_>,
         failing: &[Failing<'_>],
-    ) -> Result<Ruling> {
+    ) -> Result<Stop> {
         let steps: Option<Vec<Ruled<'_>>> = failing
             .iter()
             .map(|(limit, scope)| resort(limit, *scope, case.ask))
@@ -117,22 +117,22 @@ impl Organization {
         case: &Case<'_>,
         steps: &[Ruled<'_>],
         failing: &[Failing<'_>],
-    ) -> Option<Ruling> {
+    ) -> Option<Stop> {
         let first = steps
             .iter()
             .min_by_key(|ruled| decision::precedence(ruled.limit))?;
         let Action::Queue { timeout_ns } = first.action()? else {
-            return diverted(first, &self.version).map(Ruling::of);
+            return diverted(first, &self.version).map(Stop::by);
         };
         let may_queue = match case.turn {
             Turn::New => self.line.has_room(case.facts.path.key),
             Turn::Hasty => false,
             Turn::Called(_) | Turn::Late(_) => true,
         };
-        may_queue.then(|| Ruling {
+        may_queue.then(|| Stop {
             failing: places(failing),
             queued: queueing(steps),
-            ..Ruling::of(Decision::Waiting(Box::new(Waiting {
+            ..Stop::by(Decision::Waiting(Box::new(Waiting {
                 limit_id: first.limit.id,
                 scope: first.scope,
                 is_queued: true,
@@ -141,7 +141,7 @@ impl Organization {
         })
     }
 
-    fn refuse(&self, case: &Case<'_>, review: &Review<'_>) -> Result<Ruling> {
+    fn refuse(&self, case: &Case<'_>, review: &Review<'_>) -> Result<Stop> {
         let (path, version) = (&case.facts.path, &self.version);
         let found = decision::refusal(&review.verdicts, &review.seen, path, version, case.now);
         let mut refusal = match found {
@@ -152,7 +152,7 @@ impl Organization {
         if limit.is_some_and(|limit| limit.resource.is_money()) {
             refusal.output_tokens_that_fit = self.fitting(case)?;
         }
-        Ok(Ruling::of(Decision::Refused(Box::new(refusal))))
+        Ok(Stop::by(Decision::Refused(Box::new(refusal))))
     }
 
     /// Refuse a request that would fit if others did not stand in line before it.

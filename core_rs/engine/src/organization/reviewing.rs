@@ -6,8 +6,10 @@ use super::{Organization, Routes, shared_scopes};
 use crate::ask::{Ask, Streams};
 use crate::board::{Board, ScopeState};
 use crate::charging::Tariff;
-use crate::counter::{Counter, Measure};
-use crate::decision::{self, Diversion, Request, Seen, Verdict, follows_streams, precedence};
+use crate::counter::Counter;
+use crate::decision::{
+    self, Diversion, RateFigures, Request, Seen, Verdict, follows_streams, precedence,
+};
 use crate::error::{Error, Result};
 use crate::estimate::Learner;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
@@ -98,6 +100,28 @@ impl Ruled<'_> {
     }
 }
 
+/// The tightest rate limits of a key, on requests and on tokens.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rates {
+    pub(super) requests: Option<RateFigures>,
+    pub(super) tokens: Option<RateFigures>,
+}
+
+impl Rates {
+    fn note(&mut self, limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<()> {
+        let to = if limit.resource == Resource::Requests {
+            &mut self.requests
+        } else {
+            &mut self.tokens
+        };
+        let found = rate(limit, counter, asked, now)?;
+        if to.is_none_or(|known| found.remaining < known.remaining) {
+            *to = Some(found);
+        }
+        Ok(())
+    }
+}
+
 /// What all limits of a path say to one request.
 #[derive(Default)]
 pub(super) struct Review<'a> {
@@ -108,6 +132,8 @@ pub(super) struct Review<'a> {
     pub(super) downgrade: Option<Ruled<'a>>,
     /// The first confirmation that is asked for.
     pub(super) confirm: Option<Ruled<'a>>,
+    /// The key's tightest rate limits, with the request in.
+    pub(super) rates: Rates,
     /// A limit of the path for which others stand in line.
     pub(super) contested: Option<(&'a Limit, Scope)>,
 }
@@ -120,59 +146,52 @@ impl<'a> Review<'a> {
         case: &Case<'_>,
     ) -> Result<()> {
         let (plan, now) = (case.plan, case.now);
-        let measure = counter.measure().less(limit.offset_at(now.wall_ns));
-        let request = plan.request(limit);
+        let mut measure = counter.measure();
+        if limit.offset > 0 {
+            measure = measure.less(limit.offset_at(now.wall_ns));
+        }
+        let held = measure.held(limit.hold);
         self.seen.push(Seen {
             limit_id: limit.id,
             used: measure.used,
-            held: measure.held(limit.hold),
+            held,
             cap: limit.cap,
         });
-        let verdict = decision::judge(limit, scope, counter, measure, request, now)?;
-        self.verdicts.extend(verdict);
-        if limit.is_hard_money() {
-            self.note_room(limit, measure, request.amount)?;
+        let request = plan.request(limit);
+        let committed = money::add(measure.used, held)?;
+        if !limit.has_room(measure.used, committed, request.amount) {
+            let failed = decision::verdict(limit, scope, counter, measure, request, now);
+            self.verdicts.push(failed);
+        }
+        if scope.kind == ScopeKind::Key && limit.kind == LimitKind::Rate {
+            let asked = plan.bound.of(limit.resource);
+            self.rates
+                .note(limit, counter, asked, case.facts.admitted)?;
+        }
+        if limit.mode == Mode::Hard && limit.resource == Resource::Spend {
+            let left = limit
+                .cap
+                .saturating_sub(committed)
+                .saturating_sub(request.amount);
+            let least = self.remaining_spend_nanos.unwrap_or(left);
+            self.remaining_spend_nanos = Some(left.min(least));
         }
         if !limit.steps.is_empty() {
-            self.note_steps(limit, scope, measure, request.amount, case.ask)?;
+            let sum = committed.saturating_add(request.amount);
+            self.note_steps(limit, scope, measure.settled, sum, case.ask);
         }
-        Ok(())
-    }
-
-    fn note_room(&mut self, limit: &Limit, measure: Measure, requested: i64) -> Result<()> {
-        if limit.resource != Resource::Spend {
-            return Ok(());
-        }
-        let left = limit
-            .cap
-            .saturating_sub(measure.hard(limit.hold)?)
-            .saturating_sub(requested);
-        let least = self
-            .remaining_spend_nanos
-            .map_or(left, |least| least.min(left));
-        self.remaining_spend_nanos = Some(least);
         Ok(())
     }
 
     /// Note the first steps of a limit that apply whether or not the request fits.
-    fn note_steps(
-        &mut self,
-        limit: &'a Limit,
-        scope: Scope,
-        measure: Measure,
-        requested: i64,
-        ask: &Ask,
-    ) -> Result<()> {
-        let is_passed = || -> Result<bool> {
-            let sum = measure.hard(limit.hold)?.saturating_add(requested);
-            Ok(limit.mode != Mode::Hard && sum > limit.cap)
-        };
+    fn note_steps(&mut self, limit: &'a Limit, scope: Scope, settled: i64, sum: i64, ask: &Ask) {
+        let is_passed = limit.mode != Mode::Hard && sum > limit.cap;
         let taken = ask.steps_taken(limit.id);
         for (at, step) in limit.steps.iter().enumerate().skip(taken) {
             let applies = if step.percent < 100 {
-                reaches(measure.settled, limit.cap, step.percent)
+                reaches(settled, limit.cap, step.percent)
             } else {
-                is_passed()?
+                is_passed
             };
             let ruled = Ruled {
                 limit,
@@ -181,17 +200,14 @@ impl<'a> Review<'a> {
             };
             match &step.action {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
-                    keep_first(&mut self.downgrade, ruled);
-                    return Ok(());
+                    return keep_first(&mut self.downgrade, ruled);
                 }
                 Action::Confirm if applies => {
-                    keep_first(&mut self.confirm, ruled);
-                    return Ok(());
+                    return keep_first(&mut self.confirm, ruled);
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 }
 
@@ -210,20 +226,11 @@ pub(super) fn reaches(sum: i64, cap: i64, percent: u8) -> bool {
 }
 
 impl Organization {
-    /// Say when a request is decided and which counters it belongs to.
-    pub(super) fn facts(&self, path: Path, ask: &Ask, now: Now) -> Facts {
-        Facts {
-            path,
-            subject: Arc::clone(&ask.subject),
-            admitted: now,
-        }
-    }
-
     pub(super) fn find_routes(&self, shared: &Board, facts: &Facts) -> Result<Routes> {
         let now = facts.admitted;
         Ok(Routes {
-            own: self.board.route(facts.path.scopes(), now)?,
-            shared: shared.route(shared_scopes(shared, &facts.subject), now)?,
+            own: self.board.route(&facts.path, now)?,
+            shared: shared.known(shared_scopes(shared, &facts.subject)),
         })
     }
 
@@ -318,19 +325,46 @@ impl Organization {
         own.chain(shared.states(&routes.shared).flat_map(of))
     }
 
+    /// Do the same for each limit in force that a request belongs to, faster than [`Self::limits`].
+    fn for_limits<'a>(
+        &'a self,
+        case: &Case<'a>,
+        mut act: impl FnMut(&'a Limit, Scope, &'a Counter) -> Result<()>,
+    ) -> Result<()> {
+        let (routes, subject) = (case.routes, &case.facts.subject);
+        let wall_ns = case.facts.admitted.wall_ns;
+        let shared: &'a Board = case.shared;
+        for (board, route) in [(&self.board, &routes.own), (shared, &routes.shared)] {
+            for state in board.states(route) {
+                for bound in &state.limits {
+                    let limit: &Limit = &bound.limit;
+                    let Some(counter) = state.counters.get(bound.counter) else {
+                        continue;
+                    };
+                    if limit.is_in_force(wall_ns) && counter.matches(subject) {
+                        act(limit, state.scope, counter)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Ask every limit that a new request belongs to.
     pub(super) fn review<'a>(&'a self, case: &Case<'a>) -> Result<Review<'a>> {
+        let is_crowded = case.turn.is_crowded(&self.line);
         let mut review = Review {
             seen: Vec::with_capacity(SEEN_USUAL),
             ..Review::default()
         };
-        for (limit, scope, counter) in self.limits(case.shared, case.routes, case.facts) {
+        self.for_limits(case, |limit, scope, counter| {
             review.ask((limit, scope, counter), case)?;
-            let place = (scope, limit.id);
-            if review.contested.is_none() && case.turn.is_contested(&self.line, place) {
+            let is_contested = || case.turn.is_contested(&self.line, (scope, limit.id));
+            if is_crowded && review.contested.is_none() && is_contested() {
                 review.contested = Some((limit, scope));
             }
-        }
+            Ok(())
+        })?;
         Ok(review)
     }
 
@@ -384,38 +418,6 @@ impl Organization {
         }
         Ok(verdicts)
     }
-
-    /// Return the tightest rate limits of a key, on requests and on tokens, with the request in.
-    pub(super) fn rate_figures(
-        &self,
-        facts: &Facts,
-        asked: Amounts,
-    ) -> Result<[Option<decision::RateFigures>; 2]> {
-        let mut figures = [None, None];
-        let scope = Scope {
-            kind: ScopeKind::Key,
-            id: facts.path.key,
-        };
-        let Some(state) = self.board.get(scope) else {
-            return Ok(figures);
-        };
-        for (limit, counter) in state.limits_of(&facts.subject, facts.admitted.wall_ns) {
-            if limit.kind != LimitKind::Rate {
-                continue;
-            }
-            let [requests, tokens] = &mut figures;
-            let to = if limit.resource == Resource::Requests {
-                requests
-            } else {
-                tokens
-            };
-            let found = rate(limit, counter, asked.of(limit.resource), facts.admitted)?;
-            if to.is_none_or(|known: decision::RateFigures| found.remaining < known.remaining) {
-                *to = Some(found);
-            }
-        }
-        Ok(figures)
-    }
 }
 
 /// Say under whose name the length of an answer is learned.
@@ -431,7 +433,7 @@ pub(super) fn learner_of(path: &Path) -> Learner {
 /// Tell what a rate limit will stand at when what is asked for has been added at this instant.
 ///
 /// A request is used at once. Tokens are held, which hard limits alone count and no window times.
-fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<decision::RateFigures> {
+fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<RateFigures> {
     let measure = counter.measure();
     let is_request = limit.resource == Resource::Requests;
     let taken = match limit.mode {
@@ -439,7 +441,7 @@ fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<decisi
         _ if is_request => money::add(measure.used, asked)?,
         _ => measure.used,
     };
-    Ok(decision::RateFigures {
+    Ok(RateFigures {
         limit: limit.cap,
         remaining: limit.cap.saturating_sub(taken).max(0),
         reset_ns: if is_request {

@@ -306,10 +306,10 @@ impl World {
     }
 
     fn cut(&mut self, asking: usize) {
-        let mut told = self.real.told();
-        told.retain(|effect| effect.starts_with("cut "));
-        assert_eq!(told.len(), 1, "{told:?}");
-        let cut: usize = told[0].strip_prefix("cut ").unwrap().parse().unwrap();
+        let told = self.real.told();
+        let mut cuts = told.iter().filter_map(|word| word.strip_prefix("cut "));
+        let cut: usize = cuts.next().unwrap().parse().unwrap();
+        assert_eq!(cuts.next(), None);
         assert!(cut >= asking, "the youngest is cut");
         self.settle_at(cut, 0);
         if cut != asking {
