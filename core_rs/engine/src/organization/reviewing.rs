@@ -160,8 +160,8 @@ impl<'a> Review<'a> {
             cap: limit.cap,
         });
         let request = plan.request(limit);
-        let sum = money::add(measure.used, held)?.saturating_add(request.amount);
-        if !limit.has_room(measure.used, sum) {
+        let committed = money::add(measure.used, held)?;
+        if !limit.has_room(measure.used, committed, request.amount) {
             let failed = decision::verdict(limit, scope, counter, measure, request, now);
             self.verdicts.push(failed);
         }
@@ -171,11 +171,15 @@ impl<'a> Review<'a> {
                 .note(limit, counter, asked, case.facts.admitted)?;
         }
         if limit.mode == Mode::Hard && limit.resource == Resource::Spend {
-            let left = limit.cap.saturating_sub(sum);
+            let left = limit
+                .cap
+                .saturating_sub(committed)
+                .saturating_sub(request.amount);
             let least = self.remaining_spend_nanos.unwrap_or(left);
             self.remaining_spend_nanos = Some(left.min(least));
         }
         if !limit.steps.is_empty() {
+            let sum = committed.saturating_add(request.amount);
             self.note_steps(limit, scope, measure.settled, sum, case.ask);
         }
         Ok(())

@@ -11,16 +11,21 @@
 )]
 
 mod calendar;
+mod charging;
 mod clock;
 mod fixture;
 #[cfg(feature = "shuttle")]
 mod interleaving;
 #[cfg(not(feature = "shuttle"))]
 mod keys;
+mod labels;
 mod ledger;
 mod loading;
 mod model;
+mod periods;
 mod previewing;
 mod refusing;
+mod scopes;
 mod settling;
+mod steps;
 mod window;
