@@ -165,6 +165,7 @@ class Comptroller:
                 is_open=each.open or False,
                 running=each.used - each.settled,
                 frees_at_ns=each.frees_at_ns,
+                still_held=each.held,
             )
             for each in msgspec.json.decode(states, type=list[_EngineLimitState])
         }

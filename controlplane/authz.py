@@ -35,6 +35,7 @@ class Action(StrEnum):
     COST_CENTERS_WRITE = "cost_centers_write"
     BILLING_READ = "billing_read"
     BILLING_WRITE = "billing_write"
+    POOLS_WRITE = "pools_write"
 
 
 class Reach(IntEnum):
@@ -64,6 +65,7 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.MEMBERS_WRITE): _ALL,
     (Role.ADMIN, Action.COST_CENTERS_WRITE): _ALL,
     (Role.ADMIN, Action.BILLING_READ): _ALL,
+    (Role.ADMIN, Action.POOLS_WRITE): _ALL,
     (Role.BILLING_VIEWER, Action.STRUCTURE_READ): _ALL,
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
     (Role.BILLING_VIEWER, Action.BILLING_READ): _ALL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from hashlib import blake2b
 from typing import Final
 
 from litestar.types import Receive, Scope, Send
@@ -21,6 +20,7 @@ from proxy.confirmations import (
 from proxy.course import Course, Step
 from proxy.enforcement import Outcome
 from proxy.errors import Problem, internal
+from proxy.fingerprints import body_fingerprint
 from proxy.question import Question
 from proxy.relay import Relay
 from proxy.retry_storms import RetryStorms, retry_storm
@@ -105,7 +105,7 @@ class ChatCompletions:
         most = question.ruling.retry_storm_max
         if most is None:
             return None
-        name = (course.principal.key_id, fingerprint(question.chat.body))
+        name = (course.principal.key_id, body_fingerprint(question.chat.body))
         retry_after_ns = self._storms.check(*name, most, self._clock.mono_ns())
         if retry_after_ns is not None:
             problem = retry_storm(retry_after_ns)
@@ -208,7 +208,7 @@ class ChatCompletions:
         Raises `Problem` (403) with a token to send back.
         """
         now_ns = self._clock.wall_ns()
-        name = (course.principal.key_id, fingerprint(question.chat.body), diversion.limit_id)
+        name = (course.principal.key_id, body_fingerprint(question.chat.body), diversion.limit_id)
         for token in read_tokens(client.headers):
             if self._confirmations.check(token, *name, now_ns) is Confirmation.OK:
                 return
@@ -224,8 +224,3 @@ class ChatCompletions:
 
 def _cancel(task: asyncio.Task[object]) -> None:
     task.cancel()
-
-
-def fingerprint(body: bytes) -> bytes:
-    """Give what tells two bodies apart."""
-    return blake2b(body, digest_size=32).digest()

@@ -120,6 +120,8 @@ class Proxy:
         # Loading takes tens of milliseconds, which no request should wait for.
         warm_vocabularies()
         self._events.subscribe(self._feed.apply)
+        self._events.subscribe_installation(self._feed.apply_installation)
+        self._events.subscribe_installation(self._load_calibrations)
         await self._feed.load_all()
         await self._load_calibrations()
 

@@ -20,10 +20,10 @@ from controlplane.exchange.models import ExchangeRate
 from controlplane.exchange.queries import in_force
 from controlplane.keys.models import KeySecret
 from controlplane.limits.models import Limit, LimitKind
-from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_of
+from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_named, pairs_of
 from controlplane.limits.settled import CountedLimit, settled_states
 from controlplane.limits.state import LimitState
-from controlplane.limits.subjects import Scope
+from controlplane.limits.subjects import Scope, scope_of_row
 from controlplane.plans.models import Plan
 from controlplane.policies.models import Rule
 from controlplane.policies.queries import rules_of
@@ -168,7 +168,7 @@ def budgets(database: Database) -> DataLoader[ScopeKey, list[Limit]]:
         session: AsyncSession, organization_id: UUID, scopes: Sequence[Scope]
     ) -> dict[Scope, list[Limit]]:
         found = await budgets_of_scopes(session, organization_id, scopes)
-        return _gathered(found, lambda row: Scope(row.scope_kind, row.scope_id))
+        return _gathered(found, scope_of_row)
 
     return in_organizations(database, look_up, list)
 
@@ -190,6 +190,17 @@ def pairs(database: Database) -> DataLoader[PairKey, LimitPair]:
         raise AssertionError("every scope has a pair, if an empty one")
 
     return in_organizations(database, look_up, absent)
+
+
+def rates(database: Database) -> DataLoader[RowKey, LimitPair | None]:
+    """Make a loader of rates by the id of their pair."""
+
+    async def look_up(
+        session: AsyncSession, organization_id: UUID, pair_ids: Sequence[UUID]
+    ) -> dict[UUID, LimitPair | None]:
+        return {**await pairs_named(session, organization_id, pair_ids)}
+
+    return in_organizations(database, look_up, lambda: None)
 
 
 def rules(database: Database) -> DataLoader[ScopeKey, Rule | None]:

@@ -11,7 +11,7 @@ import strawberry
 
 from controlplane.api.request import Info
 from controlplane.errors import Subject
-from controlplane.limits.models import ScopeKind
+from controlplane.limits.models import LABEL_KINDS, ScopeKind
 from controlplane.limits.subjects import Scope
 from controlplane.scope import not_found
 
@@ -40,6 +40,11 @@ class NodeKind(StrEnum):
     WALLET_ENTRY = "w"
     TENANT_BUDGET = "G"
     ACCESS_TOKEN = "P"  # noqa: S105  a letter
+    POOL = "p"
+    CONCURRENCY_LIMIT = "N"
+    INSTALLATION_LIMIT = "I"
+    # Names a scope that is no object of its own: a feature, an agent, a member in a team.
+    LABEL = "L"
 
 
 SCOPE_NODES = {
@@ -47,6 +52,11 @@ SCOPE_NODES = {
     ScopeKind.TEAM: NodeKind.TEAM,
     ScopeKind.MEMBER: NodeKind.MEMBER,
     ScopeKind.KEY: NodeKind.KEY,
+    ScopeKind.POOL: NodeKind.POOL,
+    **dict.fromkeys(LABEL_KINDS, NodeKind.LABEL),
+    ScopeKind.MEMBER_IN_TEAM: NodeKind.LABEL,
+    ScopeKind.PROVIDER: NodeKind.LABEL,
+    ScopeKind.INSTALLATION: NodeKind.LABEL,
 }
 BREAKER_NODES = {
     ScopeKind.ORGANIZATION: NodeKind.ORGANIZATION_BREAKER,
@@ -65,6 +75,9 @@ _SUBJECT_NODES = {
     "cost_centers": NodeKind.COST_CENTER,
     "virtual_keys": NodeKind.KEY,
     "limits": NodeKind.BUDGET,
+    "concurrency": NodeKind.CONCURRENCY_LIMIT,
+    "installation_limits": NodeKind.INSTALLATION_LIMIT,
+    "pools": NodeKind.POOL,
     "rules": NodeKind.RULE,
     "rate": NodeKind.RATE_LIMIT,
     "organization_breaker": NodeKind.ORGANIZATION_BREAKER,

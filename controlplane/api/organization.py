@@ -24,7 +24,7 @@ from controlplane.api.connections import (
     read_cursor,
 )
 from controlplane.api.fields import resolved
-from controlplane.api.nodes import Node, NodeKind, global_id
+from controlplane.api.nodes import BREAKER_NODES, Node, NodeKind, global_id
 from controlplane.api.request import Info
 from controlplane.api.scopes import ScopeInput, ScopeInside, sees_scope
 from controlplane.authz import Action, Role, Target, may
@@ -42,23 +42,31 @@ from controlplane.ledger.graphql import (
 from controlplane.limits.graphql import (
     Budget,
     BudgetFilterInput,
+    ConcurrencyLimit,
     RateLimit,
     budget_of,
+    concurrency_limit_of,
     rate_limit_of,
 )
-from controlplane.limits.models import Limit, LimitKind, Period, ScopeKind
+from controlplane.limits.models import Limit, LimitKind, Period, Resource, ScopeKind
 from controlplane.limits.queries import (
     LimitPair,
     live_limits,
+    pairs_named,
     pairs_of,
+    rates_in_force,
     scopes_with,
-    visible_scopes,
+    visible_limits,
 )
 from controlplane.limits.subjects import Scope
+from controlplane.limits.windows import Calendar, slot_of
 from controlplane.plans.graphql import Plan, load_plan
 from controlplane.policies.graphql import Rule, load_rule, rule_of
 from controlplane.policies.models import Rule as RuleRow
 from controlplane.policies.queries import visible_rules
+from controlplane.pools.graphql import Pool, pool_of
+from controlplane.pools.models import Pool as PoolRow
+from controlplane.pools.queries import visible_pools
 from controlplane.scope import not_found
 from controlplane.tenancy import models
 from controlplane.tenancy.graphql import (
@@ -243,29 +251,32 @@ class Organization(Node):
         filter: OfBudgets = None,  # noqa: A002
     ) -> Connection[Budget]:
         """List budgets."""
-        columns = (Limit.scope_kind, Limit.scope_id)
         query = live_limits(self.row.id).where(
-            Limit.kind == LimitKind.BUDGET,
-            visible_scopes(info.context.caller, self.row.id, columns),
+            Limit.kind == LimitKind.BUDGET, visible_limits(info.context.caller, self.row.id)
         )
         if filter is not None:
             query = query.where(filter.condition())
         return await _page(info, query, Limit.id, budget_of, first, after)
 
-    @resolved("The budget of a scope in it for a period; null when there is none you may see.")
+    @resolved(
+        "The budget of a scope in it for all its requests over a period; null: none you may see."
+    )
     async def budget(self, info: Info, scope: ScopeInside, period: OverPeriod) -> Budget | None:
         """Find a budget."""
         about = await self._seen(info, scope)
         if about is None:
             return None
         rows = await info.context.loaders.budgets.load((self.row.id, about))
-        return next((budget_of(row) for row in rows if row.window_period is period), None)
+        slot = slot_of(None, Resource.SPEND, Calendar(period, self.timezone))
+        return next((budget_of(row) for row in rows if row.slot == slot), None)
 
-    @resolved("The breaker of a scope in it; null when you may not see it, and for keys.")
+    @resolved(
+        "The breaker of the organization, a team or member in it; null when you may not see it."
+    )
     async def breaker(self, info: Info, scope: ScopeInside) -> Breaker | None:
         """Find a breaker."""
         about = await self._seen(info, scope)
-        if about is None or about.kind is ScopeKind.KEY:
+        if about is None or about.kind not in BREAKER_NODES:
             return None
         return await load_breaker(info, self.row.id, about)
 
@@ -298,14 +309,47 @@ class Organization(Node):
         """List breaker events."""
         return await breaker_events_of(info, self.row.id, first, after)
 
-    @resolved("Rates of keys that have any.")
+    @resolved("Rates of whoever has any.")
     async def rate_limits(
         self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[RateLimit]:
         """List rate limits."""
-        pairs, has_next = await self._pairs(info, LimitKind.RATE, first, after)
-        items = [(cursor_of(pair.scope.id), rate_limit_of(self.row.id, pair)) for pair in pairs]
-        return connect(items, has_next=has_next, has_previous=after is not None)
+        checked_first(first)
+        query = rates_in_force(info.context.caller, self.row.id)
+        if after is not None:
+            query = query.where(Limit.pair_id < read_cursor(after))
+        query = query.order_by(Limit.pair_id.desc()).limit(first + 1)
+        async with info.context.backend.database.read() as session:
+            names = [each for each in await session.scalars(query) if each is not None]
+            pairs = await pairs_named(session, self.row.id, names[:first])
+        items = [
+            (cursor_of(each), rate_limit_of(self.row.id, pairs[each])) for each in names[:first]
+        ]
+        return connect(items, has_next=len(names) > first, has_previous=after is not None)
+
+    @resolved("How many requests may be under way at once, of whoever has such a limit.")
+    async def concurrency_limits(
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[ConcurrencyLimit]:
+        """List limits of concurrency."""
+        query = live_limits(self.row.id).where(
+            Limit.kind == LimitKind.CONCURRENCY, visible_limits(info.context.caller, self.row.id)
+        )
+        return await _page(info, query, Limit.id, concurrency_limit_of, first, after)
+
+    @resolved("Its pools; archived ones only when asked for.")
+    async def pools(
+        self,
+        info: Info,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        include_archived: IncludeArchived = False,  # noqa: FBT002 - an argument of the API
+    ) -> Connection[Pool]:
+        """List pools."""
+        query = visible_pools(info.context.caller, self.row.id)
+        if not include_archived:
+            query = query.where(PoolRow.archived_at.is_(None))
+        return await _page(info, query, PoolRow.id, pool_of, first, after)
 
     @resolved("What requests may be: its rule, and those of its teams and keys.")
     async def rules(

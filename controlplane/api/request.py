@@ -29,6 +29,7 @@ from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
 from controlplane.plans.models import Plan
 from controlplane.policies.models import Rule
+from controlplane.pools.models import Pool
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
 from controlplane.tenant_budgets.models import TenantBudget
 from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
@@ -91,6 +92,11 @@ class Loaders:
         return loaders.rows(self._database, VirtualKey)
 
     @cached_property
+    def pools(self) -> DataLoader[RowKey, Pool | None]:
+        """Pools, archived ones too."""
+        return loaders.rows(self._database, Pool)
+
+    @cached_property
     def secrets(self) -> DataLoader[RowKey, list[KeySecret]]:
         """The secrets of keys."""
         return loaders.secrets(self._database)
@@ -109,6 +115,11 @@ class Loaders:
     def pairs(self) -> DataLoader[PairKey, LimitPair]:
         """Rates and breakers of scopes."""
         return loaders.pairs(self._database)
+
+    @cached_property
+    def rates(self) -> DataLoader[RowKey, LimitPair | None]:
+        """Rates by the id of their pair."""
+        return loaders.rates(self._database)
 
     @cached_property
     def settled(self) -> DataLoader[CountedKey, LimitState | None]:

@@ -34,12 +34,14 @@ from controlplane.exchange.graphql import (
     OfCurrency,
     page_of_exchange_rates,
 )
+from controlplane.installation.graphql import InstallationMutation, InstallationQuery
 from controlplane.keys.mutations.graphql import KeyMutation
-from controlplane.limits.graphql import LimitMutation
+from controlplane.limits.mutations.graphql import LimitMutation
 from controlplane.live.graphql import LiveSubscription
 from controlplane.plans.graphql import IncludeArchived, Plan, page_of_plans
 from controlplane.plans.mutations.graphql import PlanMutation
 from controlplane.policies.graphql import PolicyMutation
+from controlplane.pools.graphql import PoolMutation
 from controlplane.scope import not_found
 from controlplane.tenancy.graphql import Member, User, load_member, user_of
 from controlplane.tenancy.mutations.graphql import TenancyMutation
@@ -58,11 +60,11 @@ enumeration(
     {
         Action.STRUCTURE_READ: "See teams, members and keys, with their limits.",
         Action.REQUESTS_READ: "See requests on record and what they cost.",
-        Action.LIMITS_WRITE: "Set the budgets of the organization and of teams.",
+        Action.LIMITS_WRITE: "Set the limits of the organization, of teams, pools and labels.",
         Action.MEMBER_LIMITS_WRITE: "Set the budgets of members and keys.",
         Action.BREAKERS_WRITE: "Set the thresholds of breakers.",
         Action.KEYS_WRITE: "Create, change, rotate, disable and revoke keys.",
-        Action.RATES_WRITE: "Set the rates of keys.",
+        Action.RATES_WRITE: "Set the rates of members and keys.",
         Action.MODELS_WRITE: "Set rules of what requests may be; a team's admin can only narrow.",
         Action.TEAMS_WRITE: "Create and change teams.",
         Action.MEMBERS_WRITE: "Make users members, and change their roles and teams.",
@@ -71,6 +73,7 @@ enumeration(
         Action.BILLING_READ: "See the wallet, the plan, the tenant budget and the exchange rate.",
         Action.BILLING_WRITE: "Open, top up and correct wallets, set plans, currencies and "
         "tenant budgets.",
+        Action.POOLS_WRITE: "Create, rename and archive pools, and say which keys draw on them.",
     },
 )
 
@@ -132,7 +135,7 @@ class RateLimitStatus:
 
 
 @strawberry.type(description="What can be asked.")
-class Query(CalibrationQuery):
+class Query(CalibrationQuery, InstallationQuery):
     """What can be asked."""
 
     @resolved("Who asks.")
@@ -213,7 +216,9 @@ class Mutation(
     TenancyMutation,
     CostCenterMutation,
     KeyMutation,
+    PoolMutation,
     LimitMutation,
+    InstallationMutation,
     BreakerMutation,
     PolicyMutation,
     AccessMutation,

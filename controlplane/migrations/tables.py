@@ -13,6 +13,7 @@ from controlplane.ledger import models as _ledger
 from controlplane.limits import models as _limits
 from controlplane.plans import models as _plans
 from controlplane.policies import models as _policies
+from controlplane.pools import models as _pools
 from controlplane.tenancy import models as _tenancy
 from controlplane.tenant_budgets import models as _tenant_budgets
 from controlplane.wallets import models as _wallets
@@ -29,6 +30,7 @@ MODULES = (
     _limits,
     _plans,
     _policies,
+    _pools,
     _tenancy,
     _tenant_budgets,
     _wallets,

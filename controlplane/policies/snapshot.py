@@ -18,9 +18,12 @@ from controlplane.breakers.queries import window_offsets
 from controlplane.canonical import canonical_hash, canonical_json
 from controlplane.clock import nanoseconds
 from controlplane.keys.models import KeySecret, KeyState, VirtualKey
+from controlplane.limits.forms import forms_of, limit_form, order_of
 from controlplane.limits.models import Limit, LimitKind, Mode, Resource
 from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effective_breakers
-from controlplane.limits.queries import live_limits
+from controlplane.limits.queries import live_installation_limits, live_limits
+from controlplane.limits.subjects import Scope
+from controlplane.limits.windows import Rolling
 from controlplane.plans.queries import plan_of
 from controlplane.plans.quotas import plan_limits
 from controlplane.policies.charging import charging
@@ -68,6 +71,14 @@ async def organization_snapshot(
     return canonical_json({**content, "version": canonical_hash(content)})
 
 
+async def installation_snapshot(session: AsyncSession) -> bytes:
+    """Write the limits of providers and of the installation, which bind every organization."""
+    rows = await session.scalars(live_installation_limits())
+    limits = sorted((form for row in rows for form in forms_of(row)), key=order_of)
+    content = {"limits": limits}
+    return canonical_json({**content, "version": canonical_hash(content)})
+
+
 async def keys_snapshot(
     session: AsyncSession, organization_id: UUID, key_ids: Collection[UUID] | None = None
 ) -> bytes:
@@ -103,7 +114,7 @@ async def _tree(session: AsyncSession, organization_id: UUID) -> Tree:
 
 
 def _limits(rows: list[Limit], tree: Tree, settings: ControlSettings) -> list[dict[str, Any]]:
-    plain = [_limit(row) for row in rows if row.kind is not LimitKind.BREAKER]
+    plain = [form for row in rows if row.kind is not LimitKind.BREAKER for form in forms_of(row)]
     defaults: Mapping[int, int | None] = {
         60: settings.breaker_minute_nanos,
         3600: settings.breaker_hour_nanos,
@@ -113,7 +124,7 @@ def _limits(rows: list[Limit], tree: Tree, settings: ControlSettings) -> list[di
 
 
 def _sorted(limits: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(limits, key=lambda each: str(each["id"]))
+    return sorted(limits, key=order_of)
 
 
 def _reset(
@@ -135,42 +146,16 @@ def _thresholds(rows: list[Limit]) -> Thresholds:
     }
 
 
-def _limit(row: Limit) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "kind": row.kind.value,
-        "scope": {"kind": row.scope_kind.value, "id": str(row.scope_id)},
-        "where": row.where,
-        "resource": row.resource.value,
-        "window": _window(row),
-        "cap": row.cap,
-        "mode": row.mode.value,
-        "hold": row.hold.value,
-    }
-
-
-def _window(row: Limit) -> dict[str, Any]:
-    if row.window_period is None:
-        return {"kind": row.window_kind.value, "seconds": row.window_seconds}
-    return {
-        "kind": row.window_kind.value,
-        "period": row.window_period.value,
-        "time_zone": row.window_time_zone,
-    }
-
-
 def _breaker(breaker: EffectiveBreaker) -> dict[str, Any]:
-    return {
-        "id": str(breaker.id),
-        "kind": LimitKind.BREAKER.value,
-        "scope": {"kind": breaker.scope_kind.value, "id": str(breaker.scope_id)},
-        "where": None,
-        "resource": Resource.SPEND.value,
-        "window": {"kind": "rolling", "seconds": breaker.seconds},
-        "cap": breaker.cap_nanos,
-        "mode": Mode.METERED.value,
-        "hold": "bound",
-    }
+    return limit_form(
+        breaker.id,
+        LimitKind.BREAKER,
+        Scope(breaker.scope_kind, breaker.scope_id),
+        Resource.SPEND,
+        Rolling(breaker.seconds).form(),
+        breaker.cap_nanos,
+        Mode.METERED,
+    )
 
 
 async def _rules(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
@@ -239,6 +224,7 @@ def _key(
         "cost_center_id": None if cost_center_id is None else str(cost_center_id),
         "state": key.state.value,
         "expires_at_ns": _optional_ns(key.expires_at),
+        "pools": key.pool_ids or [],
         "secrets": [] if key.state is KeyState.REVOKED else secrets,
     }
 

@@ -53,6 +53,13 @@ class Organization(Versioned, Row):
     created_at: Mapped[datetime]
 
 
+class Allotment(StrEnum):
+    """Whether what a team's budget is shared out to may add up to more than it."""
+
+    FREE = "free"
+    STRICT = "strict"
+
+
 class User(Row):
     """A person, known by e-mail address; an operator is a member of no organization."""
 
@@ -97,6 +104,9 @@ class Team(Versioned, TenantRow):
     slug: Mapped[str] = mapped_column(String(SLUG_LENGTH_MAX))
     name: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX))
     cost_center_id: Mapped[UUID | None]
+    allot: Mapped[Allotment] = mapped_column(
+        choice(Allotment), default=Allotment.FREE, server_default=Allotment.FREE.value
+    )
     created_at: Mapped[datetime]
 
 

@@ -20,6 +20,7 @@ from controlplane.tenancy import queries
 from controlplane.tenancy.models import (
     EMAIL_LENGTH_MAX,
     NAME_LENGTH_MAX,
+    Allotment,
     Member,
     Organization,
     OrganizationState,
@@ -97,6 +98,7 @@ async def create_team(
         slug=checked,
         name=checked_name,
         cost_center_id=cost_center_id,
+        allot=Allotment.FREE,
         created_at=work.now,
     )
     work.session.add(row)

@@ -1,4 +1,6 @@
 //! `core_rs.Ask`: what a request asks for, as one immutable value.
+use std::sync::Arc;
+
 use comptroller_engine as engine;
 use engine::{Id, Streams, Subject};
 use pyo3::prelude::*;
@@ -44,12 +46,12 @@ impl PyAsk {
         let streams =
             Streams::from_name(streams).ok_or(Error::Argument("streams has no such value"))?;
         Ok(Self(engine::Ask {
-            subject: Subject {
+            subject: Arc::new(Subject {
                 model: model.into(),
                 tier: tier.map(Into::into),
                 provider: provider.into(),
                 feature: feature.map(Into::into),
-            },
+            }),
             agent: agent.map(Into::into),
             end_user: end_user.map(Into::into),
             session: session.map(Into::into),

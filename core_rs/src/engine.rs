@@ -183,7 +183,7 @@ impl PyEngine {
         mono_ns: u64,
     ) -> PyResult<Bound<'py, PyAny>> {
         let id = self::reservation_id(reservation_id)?;
-        let decision = self.0.admit(key, id, ask.0.clone(), now(wall_ns, mono_ns));
+        let decision = self.0.admit(key, id, &ask.0, now(wall_ns, mono_ns));
         decided(py, decision.map_err(Error::from)?)
     }
 

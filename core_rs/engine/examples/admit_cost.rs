@@ -6,9 +6,10 @@
 )]
 #![expect(clippy::arithmetic_side_effects, reason = "small numbers")]
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
-use comptroller_engine::{Amounts, Ask, Decision, Digest, Engine, Id, Now, ReservationId};
+use comptroller_engine::{Actual, Ask, Decision, Digest, Engine, Id, Now, ReservationId, Subject};
 use serde_json::{Value, json};
 
 const RUNS: u32 = 11;
@@ -65,7 +66,7 @@ fn engine() -> Engine {
     let id = |number: u128| Id::from(number).to_string();
     let snapshot = json!({
         "organization_id": id(1), "state": "active", "currency": "EUR", "version": "v1",
-        "limits": limits(), "models": [],
+        "limits": limits(), "rules": [],
     });
     let keys = json!([{
         "id": id(4), "organization_id": id(1), "team_id": id(2), "member_id": id(3),
@@ -83,11 +84,32 @@ fn engine() -> Engine {
     engine
 }
 
+/// What the caller makes of a request, once for each.
+fn ask() -> Ask {
+    Ask {
+        subject: Arc::new(Subject {
+            model: "gpt-4o-mini".into(),
+            provider: "openai".into(),
+            ..Subject::default()
+        }),
+        input_tokens: 50,
+        output_tokens_max: 50,
+        choices: 1,
+        bound_nanos: 1_000,
+        input_nanos: 500,
+        output_picos: 10_000,
+        step_tokens: 20,
+        calibration: 1,
+        ..Ask::default()
+    }
+}
+
 /// Admit and settle; return nanoseconds per admission and per settlement.
 fn run(engine: &Engine, key: u32, run: u32) -> (u128, u128) {
-    let amounts = Amounts {
-        spend_nanos: 1_000,
+    let actual = Actual {
+        cost_nanos: 1_000,
         tokens: 100,
+        output_tokens: Some(50),
     };
     let id = |number: u32| ReservationId::from(u128::from(run * REQUESTS + number).to_be_bytes());
     let at = |number: u32| {
@@ -100,20 +122,23 @@ fn run(engine: &Engine, key: u32, run: u32) -> (u128, u128) {
     let (mut admitted, mut settled) = (0, 0);
     for first in (0..REQUESTS).step_by(OPEN) {
         let numbers = first..first + u32::try_from(OPEN).unwrap();
+        let asks: Vec<Ask> = numbers.clone().map(|_| ask()).collect();
         let begun = Instant::now();
         for number in numbers.clone() {
-            let ask = Ask {
-                amounts,
-                model: "gpt-4o-mini",
-                provider: "openai",
-            };
-            let decision = engine.admit(key, id(number), ask, at(number)).unwrap();
+            let decision = engine
+                .admit(
+                    key,
+                    id(number),
+                    &asks[(number - first) as usize],
+                    at(number),
+                )
+                .unwrap();
             assert!(matches!(black_box(decision), Decision::Admitted(_)));
         }
         admitted += begun.elapsed().as_nanos();
         let begun = Instant::now();
         for number in numbers.clone() {
-            let _ = black_box(engine.settle(0, id(number), amounts, at(number)).unwrap());
+            let _ = black_box(engine.settle(0, id(number), actual, at(number)).unwrap());
         }
         settled += begun.elapsed().as_nanos();
         engine

@@ -1,4 +1,6 @@
 //! What a request asks for: what it is about, what it can cost, and how its answer comes.
+use std::sync::Arc;
+
 use crate::charging::{Tariff, Terms};
 use crate::error::{Error, Result};
 use crate::id::Id;
@@ -39,7 +41,7 @@ impl Streams {
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     /// Model, tier, provider and feature.
-    pub subject: Subject,
+    pub subject: Arc<Subject>,
     /// The agent that it says it is of.
     pub agent: Option<Box<str>>,
     /// The end user that it says it is for.

@@ -12,7 +12,7 @@ use crate::counter::Counter;
 use crate::error::{Error, Result};
 use crate::id::IdMap;
 use crate::limit::{Limit, Scope, Subject};
-use crate::reservation::{Amounts, POOLS_MAX};
+use crate::reservation::{Amounts, POOLS_MAX, Path};
 use crate::time::{NS_PER_S, Now};
 
 /// Most scopes of dynamic kinds that are told apart; further labels share one counter.
@@ -100,6 +100,13 @@ impl ScopeState {
         })
     }
 
+    /// Go on to an instant on every counter.
+    pub(crate) fn roll(&mut self, now: Now) -> Result<()> {
+        self.counters
+            .iter_mut()
+            .try_for_each(|counter| counter.roll(now).map(|_| ()))
+    }
+
     fn is_empty(&self) -> bool {
         self.counters.iter().all(Counter::is_empty)
     }
@@ -108,8 +115,8 @@ impl ScopeState {
 /// Where the scopes of one path are.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Route {
-    at: [usize; PATH_MAX],
-    length: usize,
+    at: [u32; PATH_MAX],
+    length: u32,
     /// Labels that are not counted yet; they are adopted when a request is admitted.
     pub(crate) fresh: Vec<ScopeState>,
     /// Labels for which there is no room.
@@ -118,14 +125,18 @@ pub(crate) struct Route {
 
 impl Route {
     fn push(&mut self, at: usize) {
-        if let Some(to) = self.at.get_mut(self.length) {
+        let end = usize::try_from(self.length).ok();
+        let place = end.and_then(|end| self.at.get_mut(end));
+        if let Some((to, at)) = place.zip(u32::try_from(at).ok()) {
             *to = at;
             self.length = self.length.saturating_add(1);
         }
     }
 
     pub(crate) fn places(&self) -> impl Iterator<Item = usize> + Clone + use<'_> {
-        self.at.iter().take(self.length).copied()
+        let length = usize::try_from(self.length).unwrap_or(0);
+        let at = |at: &u32| usize::try_from(*at).unwrap_or(usize::MAX);
+        self.at.iter().take(length).map(at)
     }
 }
 
@@ -133,10 +144,14 @@ impl Route {
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     index: IdMap<Scope, usize>,
+    /// Kinds of the scopes, a bit for each.
+    kinds: u16,
     pub(crate) scopes: Vec<ScopeState>,
     /// Scopes of dynamic kinds, templates aside.
     labels: usize,
     swept_mono_ns: u64,
+    /// The latest instant that was seen.
+    clock: Now,
 }
 
 impl Board {
@@ -144,37 +159,54 @@ impl Board {
         self.scopes.is_empty()
     }
 
+    /// Note an instant and return the latest one seen, of whichever organization.
+    pub(crate) fn latest(&mut self, now: Now) -> Now {
+        self.clock = self.clock.latest(now);
+        self.clock
+    }
+
     pub(crate) fn get(&self, scope: Scope) -> Option<&ScopeState> {
         self.index.get(&scope).and_then(|at| self.scopes.get(*at))
     }
 
     pub(crate) fn place(&self, scope: Scope) -> Option<usize> {
+        // Most paths name kinds of scopes that nobody has limited.
+        if self.kinds & scope.kind.bit() == 0 {
+            return None;
+        }
         self.index.get(&scope).copied()
     }
 
     /// Find the scopes of a path; of labels that are not counted yet, say what they would be.
-    pub(crate) fn route(&self, scopes: impl Iterator<Item = Scope>, now: Now) -> Result<Route> {
+    pub(crate) fn route(&self, path: &Path, now: Now) -> Result<Route> {
         let mut route = Route::default();
-        for scope in scopes {
+        path.each_scope(|scope| {
             if let Some(at) = self.place(scope) {
                 route.push(at);
             } else if scope.kind.is_dynamic() {
-                let template = Scope::each(scope.kind);
-                let Some((at, state)) = self.place(template).zip(self.get(template)) else {
-                    continue;
-                };
-                if self.labels.saturating_add(route.fresh.len()) < LABELS_MAX {
-                    route.fresh.push(state.instance(scope, now)?);
-                } else {
-                    route.push(at);
-                    route.surplus.push(scope);
-                }
+                self.route_label(&mut route, scope, now)?;
             }
-        }
+            Ok(())
+        })?;
         Ok(route)
     }
 
-    /// Find the scopes of a path that are counted already.
+    /// Add a label to a route that is not counted yet.
+    fn route_label(&self, route: &mut Route, scope: Scope, now: Now) -> Result<()> {
+        let template = Scope::each(scope.kind);
+        let Some((at, state)) = self.place(template).zip(self.get(template)) else {
+            return Ok(());
+        };
+        if self.labels.saturating_add(route.fresh.len()) < LABELS_MAX {
+            route.fresh.push(state.instance(scope, now)?);
+        } else {
+            route.push(at);
+            route.surplus.push(scope);
+        }
+        Ok(())
+    }
+
+    /// Find the scopes of a list that are counted already.
     pub(crate) fn known(&self, scopes: impl Iterator<Item = Scope>) -> Route {
         let mut route = Route::default();
         scopes
@@ -193,6 +225,7 @@ impl Board {
     fn put(&mut self, state: ScopeState) -> usize {
         let at = self.scopes.len();
         self.index.insert(state.scope, at);
+        self.kinds |= state.scope.kind.bit();
         let is_label = state.scope.kind.is_dynamic() && !state.scope.is_template();
         self.labels = self.labels.saturating_add(usize::from(is_label));
         self.scopes.push(state);
@@ -225,8 +258,15 @@ impl Board {
     }
 
     /// Go on to an instant on every counter of a route that a subject belongs to.
-    pub(crate) fn roll(&mut self, route: &Route, subject: &Subject, now: Now) -> Result<()> {
-        self.for_counters(route, subject, |counter| counter.roll(now))
+    ///
+    /// Returns the largest sum that any of them keeps of its current period.
+    pub(crate) fn roll(&mut self, route: &Route, subject: &Subject, now: Now) -> Result<i64> {
+        let mut most = 0;
+        self.for_counters(route, subject, |counter| {
+            most = counter.roll(now)?.max(most);
+            Ok(())
+        })?;
+        Ok(most)
     }
 
     /// Fail before anything is changed if a counter could not grow by the amounts.
@@ -253,9 +293,7 @@ impl Board {
         self.swept_mono_ns = now.mono_ns;
         let mut at = 0;
         while let Some(state) = self.scopes.get_mut(at) {
-            for counter in &mut state.counters {
-                counter.roll(now)?;
-            }
+            state.roll(now)?;
             if self.is_forgettable(at) {
                 self.forget(at);
             } else {
@@ -274,7 +312,9 @@ impl Board {
             .limits
             .iter()
             .any(|bound| !bound.limit.scope.is_template());
-        is_label && !has_own && state.is_empty()
+        // A breaker that closes by this is told to have closed, and only then forgotten.
+        let is_open = state.limits.iter().any(|bound| bound.was_open);
+        is_label && !has_own && !is_open && state.is_empty()
     }
 
     fn forget(&mut self, at: usize) {

@@ -3,19 +3,24 @@
 //! A counter is shared by all limits that name the same and knows none of them: editing a limit
 //! never changes what has been used. A new calendar period is a new account, so nothing is reset;
 //! earlier ones stay while reservations admitted in them are open.
-use crate::calendar::{Bounds, Calendar};
+mod meter;
+
+use crate::calendar::Bounds;
 use crate::error::Result;
 use crate::limit::{Hold, Limit, Place, Resource, Subject};
 use crate::money;
 use crate::reservation::Part;
 use crate::time::{NEVER_NS, Now};
-use crate::window::{Ring, Rolling, Window};
+use crate::window::Window;
+use meter::{Account, PeriodMeter, RollingMeter, gauge};
 
 /// What open reservations hold, by the two kinds of hold; both include what is used already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) expected: i64,
     pub(crate) bound: i64,
+    /// What streams can have cost before they must ask for more; at most `expected`.
+    pub(crate) firm: i64,
 }
 
 impl Held {
@@ -26,17 +31,25 @@ impl Held {
         }
     }
 
+    fn most(self) -> i64 {
+        self.bound.max(self.expected)
+    }
+
     fn add(&mut self, more: Self) -> Result<()> {
-        let bound = money::add(self.bound, more.bound)?;
-        self.expected = money::add(self.expected, more.expected)?;
-        self.bound = bound;
+        *self = Self {
+            expected: money::add(self.expected, more.expected)?,
+            bound: money::add(self.bound, more.bound)?,
+            firm: money::add(self.firm, more.firm)?,
+        };
         Ok(())
     }
 
     fn take(&mut self, part: Self) -> Result<()> {
-        let bound = money::subtract(self.bound, part.bound)?;
-        self.expected = money::subtract(self.expected, part.expected)?;
-        self.bound = bound;
+        *self = Self {
+            expected: money::subtract(self.expected, part.expected)?,
+            bound: money::subtract(self.bound, part.bound)?,
+            firm: money::subtract(self.firm, part.firm)?,
+        };
         Ok(())
     }
 }
@@ -65,6 +78,18 @@ impl Measure {
         money::add(self.used, self.held(hold))
     }
 
+    /// Return the same as a stream sees it that must go on: others hold what they may relay.
+    pub(crate) fn firmly(self) -> Self {
+        let expected = self.held.firm;
+        Self {
+            held: Held {
+                expected,
+                ..self.held
+            },
+            ..self
+        }
+    }
+
     /// Return the same as a limit sees it from whose sum something is taken off.
     pub(crate) fn less(self, offset: i64) -> Self {
         Self {
@@ -89,54 +114,6 @@ enum Meter {
     Rolling(Box<RollingMeter>),
     Periods(Box<PeriodMeter>),
     Gauge(i64),
-}
-
-/// Open reservations' part that is in the ring already is `accrued`; `held` includes it.
-#[derive(Clone, Debug)]
-struct RollingMeter {
-    ring: Ring,
-    held: Held,
-    accrued: i64,
-    open: i64,
-}
-
-#[derive(Clone, Debug)]
-struct PeriodMeter {
-    /// None for a lifetime, which has one period.
-    calendar: Option<Calendar>,
-    current: Account,
-    earlier: Vec<Account>,
-}
-
-/// One period; `held` includes `accrued`, `booked` does not.
-#[derive(Clone, Debug)]
-struct Account {
-    bounds: Bounds,
-    booked: i64,
-    held: Held,
-    accrued: i64,
-    open: i64,
-}
-
-impl Account {
-    fn new(bounds: Bounds) -> Self {
-        Self {
-            bounds,
-            booked: 0,
-            held: Held::default(),
-            accrued: 0,
-            open: 0,
-        }
-    }
-
-    fn measure(&self) -> Measure {
-        Measure {
-            used: self.booked.saturating_add(self.accrued),
-            settled: self.booked,
-            open: self.open,
-            held: self.held,
-        }
-    }
 }
 
 /// How a reservation ends on one counter.
@@ -200,13 +177,20 @@ impl Counter {
     }
 
     /// Go on to an instant: buckets leave, a new period begins.
-    pub(crate) fn roll(&mut self, now: Now) -> Result<()> {
-        match &mut self.meter {
-            Meter::Rolling(meter) => meter.ring.roll(now.mono_ns),
-            Meter::Periods(meter) => meter.roll(now.wall_ns)?,
-            Meter::Gauge(_) => {}
-        }
-        Ok(())
+    ///
+    /// Returns the largest sum that is kept of the window at that instant.
+    pub(crate) fn roll(&mut self, now: Now) -> Result<i64> {
+        Ok(match &mut self.meter {
+            Meter::Rolling(meter) => {
+                meter.ring.roll(now.mono_ns);
+                meter.most()
+            }
+            Meter::Periods(meter) => {
+                meter.roll(now.wall_ns)?;
+                meter.current.most()
+            }
+            Meter::Gauge(open) => *open,
+        })
     }
 
     /// Return the measure of the window at the instant of the last roll.
@@ -281,10 +265,14 @@ impl Counter {
 
     /// Tell whether an amount can be added without overflow.
     pub(crate) fn check_room(&self, amount: i64, admitted: Now) -> Result<()> {
-        let measure = self.measure_at(admitted).unwrap_or_default();
-        let most = measure
-            .hard(Hold::Bound)?
-            .max(measure.hard(Hold::Expected)?);
+        let most = match &self.meter {
+            Meter::Rolling(meter) => meter.most(),
+            Meter::Periods(meter) => match meter.account(admitted.wall_ns) {
+                Some(account) => account.most(),
+                None => return Ok(()),
+            },
+            Meter::Gauge(open) => *open,
+        };
         money::add(most, amount).map(|_| ())
     }
 
@@ -399,131 +387,5 @@ impl Counter {
             Meter::Rolling(meter) => Some(meter.ring.empties_ns(now.mono_ns)),
             Meter::Periods(_) | Meter::Gauge(_) => self.falls_to_ns(0, now),
         }
-    }
-}
-
-fn gauge(open: i64) -> Measure {
-    Measure {
-        used: open,
-        settled: open,
-        open,
-        held: Held::default(),
-    }
-}
-
-impl RollingMeter {
-    fn new(rolling: Rolling, now: Now) -> Self {
-        Self {
-            ring: Ring::new(rolling, now.mono_ns),
-            held: Held::default(),
-            accrued: 0,
-            open: 0,
-        }
-    }
-
-    fn measure(&self) -> Measure {
-        let used = self.ring.sum();
-        // A long stream's early cost may have left the window: then more is accrued than is used.
-        let settled = used.saturating_sub(self.accrued).max(0);
-        let left = self.accrued.saturating_sub(used).max(0);
-        Measure {
-            used,
-            settled,
-            open: self.open,
-            held: Held {
-                expected: self.held.expected.saturating_sub(left),
-                bound: self.held.bound.saturating_sub(left),
-            },
-        }
-    }
-
-    fn accrue(&mut self, amount: i64, now: Now) -> Result<()> {
-        self.ring.add(amount, now.mono_ns)?;
-        self.accrued = money::add(self.accrued, amount)?;
-        Ok(())
-    }
-
-    fn close(
-        &mut self,
-        resource: Resource,
-        part: Part,
-        end: End,
-        admitted: Now,
-        now: Now,
-    ) -> Result<()> {
-        self.open = self.open.saturating_sub(1).max(0);
-        if resource == Resource::Requests {
-            if matches!(end, End::Released) {
-                self.ring.take_at(1, admitted.mono_ns);
-            }
-            return Ok(());
-        }
-        let actual = match end {
-            End::Settled(actual) => actual,
-            End::Released => 0,
-        };
-        let more = actual.saturating_sub(part.accrued);
-        if more >= 0 {
-            self.ring.add(more, now.mono_ns)?;
-        } else {
-            self.ring.take_back(more.saturating_neg(), admitted.mono_ns);
-        }
-        self.held.take(part.held)?;
-        self.accrued = money::subtract(self.accrued, part.accrued)?;
-        Ok(())
-    }
-}
-
-impl PeriodMeter {
-    fn roll(&mut self, wall_ns: u64) -> Result<()> {
-        self.earlier.retain(|earlier| earlier.open > 0);
-        let Some(calendar) = &self.calendar else {
-            return Ok(());
-        };
-        if wall_ns < self.current.bounds.ends_at_ns {
-            return Ok(());
-        }
-        let next = Account::new(calendar.bounds(wall_ns)?);
-        let over = std::mem::replace(&mut self.current, next);
-        if over.open > 0 {
-            self.earlier.push(over);
-        }
-        Ok(())
-    }
-
-    fn account(&self, wall_ns: u64) -> Option<&Account> {
-        std::iter::once(&self.current)
-            .chain(&self.earlier)
-            .find(|account| account.bounds.contains(wall_ns))
-    }
-
-    fn account_mut(&mut self, wall_ns: u64) -> Option<&mut Account> {
-        std::iter::once(&mut self.current)
-            .chain(&mut self.earlier)
-            .find(|account| account.bounds.contains(wall_ns))
-    }
-
-    fn seed(&mut self, amount: i64, wall_ns: u64) -> Result<()> {
-        if self.current.bounds.contains(wall_ns) {
-            self.current.booked = money::add(self.current.booked, amount)?;
-        }
-        Ok(())
-    }
-
-    fn close(&mut self, resource: Resource, part: Part, end: End, admitted: Now) -> Result<()> {
-        // A counter made in a later period than that of the admission never knew the reservation.
-        let Some(account) = self.account_mut(admitted.wall_ns) else {
-            return Ok(());
-        };
-        account.held.take(part.held)?;
-        account.accrued = money::subtract(account.accrued, part.accrued)?;
-        account.booked = match (end, resource) {
-            (End::Settled(_), Resource::Requests) => account.booked,
-            (End::Released, Resource::Requests) => money::subtract(account.booked, 1)?,
-            (End::Settled(actual), _) => money::add(account.booked, actual)?,
-            (End::Released, _) => account.booked,
-        };
-        account.open = account.open.saturating_sub(1).max(0);
-        Ok(())
     }
 }

@@ -1,99 +1,28 @@
 //! All organizations and keys of a process, each organization behind a lock of its own.
 //!
 //! This module makes decisions atomic and knows nothing of how they are made.
+mod principal;
+mod slots;
+
 use crate::ask::Ask;
 use crate::board::{Board, Seed};
-use crate::decision::{Decision, Effect, Refusal};
+use crate::decision::{Decision, Effect};
 use crate::error::{Error, Result};
-use crate::id::{Id, IdMap, ReservationId};
-use crate::keys::{Digest, Key, KeyForm, KeyState, Keys};
+use crate::id::{Id, ReservationId};
+use crate::keys::{Digest, Key, KeyForm, Keys};
 use crate::limit::{Scope, ScopeKind};
 use crate::organization::{Actual, Organization, board_states, load_shared, missing_shared};
-use crate::policy::{OrganizationState, Policy, SharedPolicy};
+use crate::policy::{Policy, SharedPolicy};
 use crate::reservation::{Path, Settlement};
 use crate::rules::{Ruling, Use};
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, RwLock};
 use crate::time::Now;
+use principal::refusal_by_key;
+pub use principal::{KeyLimits, Principal};
+use slots::{Slot, Slots, lock, with};
 
 /// Most organizations of one process.
 pub const ORGANIZATIONS_MAX: usize = 1_000_000;
-
-/// Name of a key, whom it acts for, and the policy that was in force.
-#[derive(Clone, Debug)]
-pub struct Principal {
-    /// Number of the key.
-    pub key: u32,
-    /// Number of its organization.
-    pub organization: u32,
-    /// The key.
-    pub key_id: Id,
-    /// Its organization.
-    pub organization_id: Id,
-    /// Its team.
-    pub team_id: Option<Id>,
-    /// Its owner.
-    pub member_id: Option<Id>,
-    /// The cost center its requests are charged to.
-    pub cost_center_id: Option<Id>,
-    /// State of the key: active or disabled.
-    pub state: KeyState,
-    /// State of the organization.
-    pub organization_state: OrganizationState,
-    /// Version of the policy.
-    pub policy_version: std::sync::Arc<str>,
-}
-
-/// What all limits of a key's path stand at.
-#[derive(Clone, Debug)]
-pub struct KeyLimits {
-    /// For whom the key acts.
-    pub path: Path,
-    /// The policy in force.
-    pub policy_version: std::sync::Arc<str>,
-    /// The states, narrowest scope first, as JSON.
-    pub states_json: Vec<u8>,
-}
-
-/// One organization's place, before and after its policy is loaded.
-#[derive(Debug)]
-struct Slot {
-    id: Id,
-    organization: Mutex<Option<Organization>>,
-}
-
-#[derive(Debug, Default)]
-struct Slots {
-    slots: Vec<Arc<Slot>>,
-    numbers: IdMap<Id, u32>,
-}
-
-impl Slots {
-    fn get(&self, number: u32) -> Result<Arc<Slot>> {
-        let at = usize::try_from(number).map_err(|_| Error::UnknownOrganization)?;
-        self.slots
-            .get(at)
-            .cloned()
-            .ok_or(Error::UnknownOrganization)
-    }
-
-    /// Return the number of an organization, a new one if it has none.
-    fn number(&mut self, id: Id) -> Result<u32> {
-        if let Some(number) = self.numbers.get(&id) {
-            return Ok(*number);
-        }
-        if self.slots.len() >= ORGANIZATIONS_MAX {
-            return Err(Error::TooMany("organizations"));
-        }
-        let number =
-            u32::try_from(self.slots.len()).map_err(|_| Error::TooMany("organizations"))?;
-        self.slots.push(Arc::new(Slot {
-            id,
-            organization: Mutex::new(None),
-        }));
-        self.numbers.insert(id, number);
-        Ok(number)
-    }
-}
 
 /// The engine of a process; see the crate's documentation.
 #[derive(Debug, Default)]
@@ -196,14 +125,14 @@ impl Engine {
     pub fn load_shared(&self, snapshot_json: &[u8], seeds_json: &[u8], now: Now) -> Result<()> {
         let policy = SharedPolicy::from_json(snapshot_json)?;
         let seeds = Seed::list_from_json(seeds_json)?;
-        let slots = self
+        // All organizations stand still, and none is added: what they have open belongs to the new
+        // counters too.
+        let slots = self.slots.read().map_err(|_| Error::Poisoned)?;
+        let guards: Vec<_> = slots
             .slots
-            .read()
-            .map_err(|_| Error::Poisoned)?
-            .slots
-            .clone();
-        // All organizations stand still: what they have open belongs to the new counters too.
-        let guards: Vec<_> = slots.iter().map(|slot| lock(slot)).collect::<Result<_>>()?;
+            .iter()
+            .map(|slot| lock(slot))
+            .collect::<Result<_>>()?;
         let organizations = guards.iter().filter_map(|guard| guard.as_ref());
         let mut shared = self.shared.lock().map_err(|_| Error::Poisoned)?;
         load_shared(&mut shared, policy, &seeds, organizations, now)?;
@@ -295,7 +224,7 @@ impl Engine {
     /// # Errors
     /// `InvalidArgument`, `UnknownKey`, `OrganizationNotLoaded`, `DuplicateReservation`, `TooMany`,
     /// `UnbookedFull`, `NoExchangeRate`, `Overflow`.
-    pub fn admit(&self, key: u32, id: ReservationId, ask: Ask, now: Now) -> Result<Decision> {
+    pub fn admit(&self, key: u32, id: ReservationId, ask: &Ask, now: Now) -> Result<Decision> {
         self.with_key(key, |organization, key, path| {
             if let Some(refusal) = refusal_by_key(key, &path, organization, now) {
                 return Ok(Decision::Refused(Box::new(refusal)));
@@ -406,7 +335,7 @@ impl Engine {
     /// As [`Organization::leave`], and `UnknownOrganization`, `OrganizationNotLoaded`.
     pub fn leave(&self, organization: u32, id: ReservationId, now: Now) -> Result<bool> {
         self.with_both(organization, |organization, shared| {
-            organization.leave(shared, id, now)
+            Ok(organization.leave(shared, id, now))
         })
     }
 
@@ -526,42 +455,5 @@ impl Engine {
 
     fn with<T>(&self, number: u32, act: impl FnOnce(&mut Organization) -> Result<T>) -> Result<T> {
         with(&*self.slot(number)?, act)
-    }
-}
-
-fn lock(slot: &Slot) -> Result<MutexGuard<'_, Option<Organization>>> {
-    slot.organization.lock().map_err(|_| Error::Poisoned)
-}
-
-/// Do something to an organization under its lock.
-fn with<T>(slot: &Slot, act: impl FnOnce(&mut Organization) -> Result<T>) -> Result<T> {
-    let mut guard = lock(slot)?;
-    act(guard.as_mut().ok_or(Error::OrganizationNotLoaded)?)
-}
-
-fn refusal_by_key(
-    key: &Key,
-    path: &Path,
-    organization: &Organization,
-    now: Now,
-) -> Option<Refusal> {
-    let scope = Scope {
-        kind: ScopeKind::Key,
-        id: key.id,
-    };
-    let version = std::sync::Arc::clone(organization.version());
-    if !key.is_valid(now.wall_ns) {
-        Some(Refusal::by_state(
-            "invalid_api_key",
-            401,
-            scope,
-            path.clone(),
-            version,
-        ))
-    } else if key.state == KeyState::Disabled {
-        let path = path.clone();
-        Some(Refusal::by_state("key_disabled", 403, scope, path, version))
-    } else {
-        None
     }
 }

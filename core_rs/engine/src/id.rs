@@ -153,10 +153,10 @@ impl Hasher for IdHasher {
     }
 
     fn write_isize(&mut self, word: isize) {
-        self.write(&word.to_le_bytes());
+        self.write_usize(word.unsigned_abs());
     }
 
     fn write_usize(&mut self, word: usize) {
-        self.write(&word.to_le_bytes());
+        self.write_u64(u64::try_from(word).unwrap_or(u64::MAX));
     }
 }

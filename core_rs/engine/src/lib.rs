@@ -25,10 +25,10 @@ pub use ask::{Ask, CALIBRATION_MAX, Streams, TAKEN_MAX};
 pub use board::{Board, LABELS_MAX, SCOPE_IDLE_COUNTERS_MAX, SCOPE_LIMITS_MAX, SEEDS_MAX, Seed};
 pub use calendar::{Bounds, Calendar, Period};
 pub use charging::{RATES_MAX, Terms};
-pub use decision::{Admission, Decision, Effect, Refusal, WaitsFor};
+pub use decision::{Admission, Decision, Diversion, Effect, Refusal, Waiting, WaitsFor};
 pub use engine::{Engine, KeyLimits, Principal};
 pub use error::{Error, Result};
-pub use estimate::{ESTIMATES_MAX, QUANTILE_PERCENT, SAMPLES_MIN};
+pub use estimate::{ESTIMATES_MAX, Foresight, SAMPLES_MIN};
 pub use id::{Id, ReservationId};
 pub use keys::{Digest, KEY_SECRETS_MAX, KEYS_MAX, KeyState};
 pub use limit::{

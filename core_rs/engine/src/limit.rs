@@ -74,6 +74,11 @@ impl ScopeKind {
         }
     }
 
+    /// Return a bit of its own.
+    pub(crate) fn bit(self) -> u16 {
+        1 << u16::from(self as u8)
+    }
+
     /// Tell whether callers name things of this kind, so that there may be any number of them.
     pub fn is_dynamic(self) -> bool {
         matches!(
@@ -386,6 +391,15 @@ impl Limit {
             self.offset
         } else {
             0
+        }
+    }
+
+    /// Tell whether it has room: what is used, and the sum of that, all holds and what is asked for.
+    pub(crate) fn has_room(&self, used: i64, sum: i64) -> bool {
+        match self.mode {
+            Mode::Hard => self.cap > 0 && sum <= self.cap,
+            Mode::Metered => used < self.cap,
+            Mode::Soft | Mode::Shadow => true,
         }
     }
 

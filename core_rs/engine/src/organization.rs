@@ -8,6 +8,7 @@ mod events;
 mod extending;
 mod line;
 mod loading;
+mod refusing;
 mod reviewing;
 mod states;
 
@@ -19,7 +20,7 @@ use crate::charging::Charging;
 use crate::counter::Counter;
 use crate::decision::Effect;
 use crate::error::{Error, Result};
-use crate::estimate::Estimator;
+use crate::estimate::{Estimator, Foresight};
 use crate::id::{Id, IdMap, IdSet, ReservationId};
 use crate::limit::{Scope, ScopeKind, Subject};
 use crate::policy::OrganizationState;
@@ -51,6 +52,7 @@ pub struct Organization {
     rules: Rules,
     charging: Charging,
     estimator: Estimator,
+    foresight: Foresight,
     reservations: IdMap<ReservationId, Reservation>,
     /// Admissions so far; the number of the last one.
     admissions: u64,
@@ -88,6 +90,12 @@ impl Organization {
     /// Return the version of the policy in force.
     pub fn version(&self) -> &Arc<str> {
         &self.version
+    }
+
+    /// Hold otherwise than is usual, to measure what that does.
+    #[must_use]
+    pub fn foreseeing(self, foresight: Foresight) -> Self {
+        Self { foresight, ..self }
     }
 
     /// Count the open reservations.
@@ -133,8 +141,9 @@ impl Organization {
         std::mem::take(&mut self.effects)
     }
 
-    fn tick(&mut self, now: Now) -> Now {
-        self.clock = self.clock.latest(now);
+    /// Go on to an instant; limits that are shared have one time for all who share them.
+    fn tick(&mut self, shared: &mut Board, now: Now) -> Now {
+        self.clock = shared.latest(self.clock.latest(now));
         self.clock
     }
 
@@ -174,9 +183,17 @@ impl Organization {
         shared.for_counters(&routes.shared, &facts.subject, act)
     }
 
-    fn roll(&mut self, shared: &mut Board, routes: &Routes, facts: &Facts, now: Now) -> Result<()> {
-        self.board.roll(&routes.own, &facts.subject, now)?;
-        shared.roll(&routes.shared, &facts.subject, now)
+    /// Go on to an instant on every counter that a request belongs to; return their largest sum.
+    fn roll(
+        &mut self,
+        shared: &mut Board,
+        routes: &Routes,
+        facts: &Facts,
+        now: Now,
+    ) -> Result<i64> {
+        let own = self.board.roll(&routes.own, &facts.subject, now)?;
+        let other = shared.roll(&routes.shared, &facts.subject, now)?;
+        Ok(own.max(other))
     }
 
     /// Fail before anything is changed if a counter could not grow by the amounts.

@@ -34,6 +34,14 @@ struct Label {
     is_surplus: bool,
 }
 
+impl Label {
+    /// Return the id that counts it, nil for the template; None without a label.
+    fn scope_id(self) -> Option<Id> {
+        let id = if self.is_surplus { Id::NIL } else { self.id };
+        (!self.id.is_nil()).then_some(id)
+    }
+}
+
 const LABEL_KINDS: [ScopeKind; 4] = [
     ScopeKind::Session,
     ScopeKind::Feature,
@@ -127,12 +135,48 @@ impl Path {
         }
     }
 
+    /// Do something with each scope within the organization, narrowest first.
+    ///
+    /// The same as [`Self::scopes`], without its chain of iterators: each decision does it.
+    pub(crate) fn each_scope(&self, mut act: impl FnMut(Scope) -> Result<()>) -> Result<()> {
+        let [session, feature, agent, end_user] = self.labels.map(Label::scope_id);
+        let narrow = [
+            (ScopeKind::Key, self.key.some()),
+            (ScopeKind::Session, session),
+            (ScopeKind::MemberInTeam, self.member_in_team.some()),
+            (ScopeKind::Member, self.member.some()),
+        ];
+        let wide = [
+            (ScopeKind::Feature, feature),
+            (ScopeKind::Agent, agent),
+            (ScopeKind::EndUser, end_user),
+            (ScopeKind::Team, self.team.some()),
+            (ScopeKind::Organization, self.organization.some()),
+        ];
+        for (kind, id) in narrow {
+            if let Some(id) = id {
+                act(Scope { kind, id })?;
+            }
+        }
+        for id in self.pools() {
+            act(Scope {
+                kind: ScopeKind::Pool,
+                id: *id,
+            })?;
+        }
+        for (kind, id) in wide {
+            if let Some(id) = id {
+                act(Scope { kind, id })?;
+            }
+        }
+        Ok(())
+    }
+
     /// List the scopes within the organization, narrowest first.
     pub(crate) fn scopes(&self) -> impl Iterator<Item = Scope> {
         let label = |at: usize| {
             let (label, kind) = (self.labels.get(at)?, LABEL_KINDS.get(at)?);
-            let id = if label.is_surplus { Id::NIL } else { label.id };
-            (!label.id.is_nil()).then_some(Scope { kind: *kind, id })
+            label.scope_id().map(|id| Scope { kind: *kind, id })
         };
         let own = |kind: ScopeKind, id: Id| (!id.is_nil()).then_some(Scope { kind, id });
         let pools = self.pools().iter().map(|id| Scope {
@@ -178,7 +222,7 @@ impl Path {
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) path: Path,
-    pub(crate) subject: Subject,
+    pub(crate) subject: Arc<Subject>,
     pub(crate) admitted: Now,
 }
 
@@ -201,6 +245,25 @@ impl Amounts {
             cost_nanos: self.cost_nanos.saturating_sub(held.cost_nanos).max(0),
             tokens: self.tokens.saturating_sub(held.tokens).max(0),
         }
+    }
+
+    /// Return the sums.
+    pub(crate) fn plus(&self, more: Self) -> Self {
+        Self {
+            spend_nanos: self.spend_nanos.saturating_add(more.spend_nanos),
+            cost_nanos: self.cost_nanos.saturating_add(more.cost_nanos),
+            tokens: self.tokens.saturating_add(more.tokens),
+        }
+    }
+
+    /// Tell whether a sum can grow by any of the amounts, or by a request, without overflow.
+    pub(crate) fn fits_on(&self, sum: i64) -> bool {
+        let most = self
+            .spend_nanos
+            .max(self.cost_nanos)
+            .max(self.tokens)
+            .max(1);
+        sum.checked_add(most).is_some()
     }
 
     /// Return the larger of each.
@@ -257,7 +320,11 @@ pub(crate) struct Reservation {
     pub(crate) bound: Amounts,
     /// What it is expected to cost, with the step that stays free.
     pub(crate) held: Amounts,
-    /// Used so far; never above `held`.
+    /// What it can have cost before it asks for more, with that step; never above `held`.
+    pub(crate) firm: Amounts,
+    /// Of that, what it was seen to spend without having been allowed to.
+    pub(crate) passed_nanos: i64,
+    /// Used so far; never above `firm`.
     pub(crate) accrued: Amounts,
     pub(crate) step_tokens: i64,
     pub(crate) choices: i64,
@@ -275,6 +342,7 @@ impl Reservation {
             held: Held {
                 expected: self.held.of(resource),
                 bound: self.bound.of(resource),
+                firm: self.firm.of(resource),
             },
             accrued: self.accrued.of(resource),
         }
@@ -291,7 +359,7 @@ pub struct Settlement {
     pub seq: u64,
     /// What was booked.
     pub booked: Amounts,
-    /// Spend beyond what was held, nano units.
+    /// Spend beyond what it was allowed to cost, nano units.
     pub overrun_nanos: i64,
     /// What the provider billed for each time its bound without calibration, rounded up.
     pub bound_ratio: i64,

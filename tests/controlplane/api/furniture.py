@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -44,10 +44,12 @@ class Furnished:
     organization_id: UUID
     token: str
     ids: dict[str, str]
+    more: dict[str, str] = field(default_factory=dict)
 
     def marks(self) -> set[str]:
         """Every text that tells of this organization: none may be shown to another."""
-        return {self.slug, str(self.organization_id), *self.ids.values()}
+        named = (*self.ids.values(), *self.more.values())
+        return {self.slug, str(self.organization_id), *named}
 
 
 async def furnish(api, org, slug: str) -> Furnished:
@@ -80,6 +82,14 @@ async def furnish(api, org, slug: str) -> Furnished:
         name=f"{slug} token",
         idempotencyKey="furniture-token",
     )
+    pool = await change(
+        "poolCreate",
+        "PoolCreateInput",
+        "pool { id }",
+        organizationId=place,
+        name=f"{slug} pool",
+    )
+    pool_id = pool["pool"]["id"]
     key = await change(
         "virtualKeyCreate",
         "VirtualKeyCreateInput",
@@ -90,6 +100,7 @@ async def furnish(api, org, slug: str) -> Furnished:
         ownerId=member,
         teamId=team,
         costCenterId=center_id,
+        poolIds=[pool_id],
         requestsPerMinute=10,
         allowedModels=[f"{slug}-model"],
         tags=[{"name": f"{slug}-tag", "value": slug}],
@@ -103,6 +114,51 @@ async def furnish(api, org, slug: str) -> Furnished:
         period="MONTH",
         limit="12.34",
     )
+    # With one of everything that a budget may have.
+    taker = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"memberInTeam": {"memberId": member, "teamId": team}},
+        everyDays={"days": 7},
+        limit="2",
+        where={"models": [f"{slug}-model"]},
+        steps=[{"percent": 80, "action": "DOWNGRADE", "model": f"{slug}-model"}],
+    )
+    giver = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"keyId": key_id},
+        everyDays={"days": 7, "anchor": "2026-03-14"},
+        limit="2",
+        where={"models": [f"{slug}-model"]},
+    )
+    labelled = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"label": {"organizationId": place, "kind": "FEATURE", "label": f"{slug}-f"}},
+        lifetime={"startsAt": "2026-01-01T00:00:00Z"},
+        limit="2",
+    )
+    pooled = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"poolId": pool_id},
+        period="MONTH",
+        limit="9",
+    )
+    concurrency = await change(
+        "concurrencyLimitSet",
+        "ConcurrencyLimitSetInput",
+        "concurrencyLimit { id }",
+        scope={"teamId": team},
+        requests=3,
+    )
+    for each in (taker, giver, pooled, labelled):
+        api.states[uuid_of(each["budget"]["id"])] = LimitState(settled=1, held=0, as_of_ns=0)
     breaker = await change(
         "breakerSet", "BreakerSetInput", "breaker { id }", scope={"teamId": team}, perMinute="5"
     )
@@ -126,13 +182,16 @@ async def furnish(api, org, slug: str) -> Furnished:
         "VirtualKey": key_id,
         "CostCenter": center_id,
         "AccessToken": other["accessToken"]["id"],
-        "Budget": budget["budget"]["id"],
+        "Budget": taker["budget"]["id"],
         "Breaker": breaker["breaker"]["id"],
         "Rule": rule["rule"]["id"],
         "RateLimit": _as(NodeKind.RATE_LIMIT, org.id, key_id),
         "RequestLog": request,
+        "Pool": pool_id,
+        "ConcurrencyLimit": concurrency["concurrencyLimit"]["id"],
     }
-    return Furnished(slug, org.id, token, ids)
+    more = {"giver": giver["budget"]["id"], "monthly": budget["budget"]["id"]}
+    return Furnished(slug, org.id, token, ids, more)
 
 
 async def _money(api, org, slug: str, request_id: UUID) -> dict[str, str]:

@@ -16,8 +16,9 @@ from controlplane.api.schema import make_schema
 from controlplane.clock import nanoseconds
 from controlplane.keys.service import NewKey, create_key
 from controlplane.limits.models import Period, ScopeKind
-from controlplane.limits.service import set_breaker, upsert_budget
-from controlplane.limits.subjects import Scope
+from controlplane.limits.service import set_breaker, set_concurrency_limit, upsert_budget
+from controlplane.limits.subjects import Scope, member_in_team
+from controlplane.pools.service import create_pool
 from controlplane.tenancy.models import CostCenter, Member, Team, User
 from tests.controlplane.api.furniture import breaker_event_row, crossing_row, request_row
 from tests.controlplane.conftest import WorkAs, member_id
@@ -89,6 +90,13 @@ async def crowd(work_as: WorkAs, org) -> None:
             key = (await create_key(work, org.id, new, idempotency_key=str(number))).key
             scope = Scope(ScopeKind.KEY, key.id)
             budget = await upsert_budget(work, org.id, scope, period=Period.DAY, cap_nanos=10**9)
+            both = member_in_team(member.id, team.id)
+            await upsert_budget(work, org.id, both, period=Period.DAY, cap_nanos=10**9)
+            await set_concurrency_limit(work, org.id, scope, requests_max=2)
+            pool = await create_pool(work, org.id, name=f"Pool {number}")
+            key.pool_ids = [str(pool.id)]
+            in_pool = Scope(ScopeKind.POOL, pool.id)
+            await upsert_budget(work, org.id, in_pool, period=Period.DAY, cap_nanos=10**9)
             own = Scope(ScopeKind.MEMBER, member.id)
             await set_breaker(work, org.id, own, minute_nanos=10**9, hour_nanos=None)
             path = {

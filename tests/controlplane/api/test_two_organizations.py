@@ -74,6 +74,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "ownerId": "%Member%",
         "teamId": "%Team%",
         "costCenterId": "%CostCenter%",
+        "poolIds": ["%Pool%"],
     },
     "virtualKeyUpdate": {
         "keyId": "%VirtualKey%",
@@ -81,14 +82,38 @@ INPUTS: dict[str, dict[str, Any]] = {
         "teamId": "%Team%",
         "ownerId": "%Member%",
         "costCenterId": "%CostCenter%",
+        "poolIds": ["%Pool%"],
     },
     "virtualKeyRotate": {"keyId": "%VirtualKey%", "idempotencyKey": "again"},
     "accessTokenCreate": {"name": "new", "idempotencyKey": "new token"},
     "accessTokenRevoke": {"accessTokenId": "%AccessToken%"},
     "virtualKeySetEnabled": {"keyId": "%VirtualKey%", "enabled": False},
-    "budgetUpsert": {"scope": {"keyId": "%VirtualKey%"}, "period": "DAY", "limit": "1"},
-    "budgetArchive": {"budgetId": "%Budget%", "expectedVersion": 1},
-    "rateLimitSet": {"keyId": "%VirtualKey%", "requestsPerMinute": "5", "expectedVersion": 1},
+    "budgetMove": {
+        "fromBudgetId": "%giver%",
+        "toBudgetId": "%Budget%",
+        "amount": "1",
+        "expectedVersions": [1, 1],
+        "idempotencyKey": "move",
+    },
+    "budgetUpsert": {
+        "scope": {"keyId": "%VirtualKey%"},
+        "budgetId": "%giver%",
+        "limit": "3",
+        "expectedVersion": 2,
+    },
+    "rateLimitSet": {
+        "scope": {"keyId": "%VirtualKey%"},
+        "requestsPerMinute": "5",
+        "expectedVersion": 1,
+    },
+    "budgetArchive": {"budgetId": "%Budget%", "expectedVersion": 2},
+    "concurrencyLimitSet": {"scope": {"poolId": "%Pool%"}, "requests": 2},
+    "concurrencyLimitArchive": {
+        "concurrencyLimitId": "%ConcurrencyLimit%",
+        "expectedVersion": 1,
+    },
+    "poolCreate": {"organizationId": "%Organization%", "name": "new"},
+    "poolUpdate": {"poolId": "%Pool%", "name": "newer", "expectedVersion": 1},
     "breakerSet": {"scope": {"memberId": "%Member%"}, "perMinute": "1"},
     "breakerReset": {"breakerId": "%Breaker%", "expectedVersion": 1, "reason": "known"},
     "ruleSet": {"scope": {"organizationId": "%Organization%"}, "models": ["a"]},
@@ -100,6 +125,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     },
     "tenantBudgetRemove": {"organizationId": "%Organization%", "expectedVersion": 2},
     # The last ones, since nothing can be done with these afterwards.
+    "poolArchive": {"poolId": "%Pool%", "expectedVersion": 2},
     "costCenterArchive": {"costCenterId": "%CostCenter%", "expectedVersion": 2},
     "virtualKeyRevoke": {"keyId": "%VirtualKey%"},
 }
@@ -154,10 +180,14 @@ OPERATOR_TYPES = frozenset(
         "ExchangeRate",
         "ExchangeRateConnection",
         "ExchangeRateEdge",
+        "InstallationLimit",
+        "InstallationLimitEdge",
         "PlanConnection",
         "PlanEdge",
     }
 )
+# What the operator alone does, in no organization.
+OPERATOR_ALONE = {"installationLimitSet", "installationLimitArchive"}
 SUBSCRIPTIONS: dict[str, str] = {
     "liveSpend": """subscription($o: ID!, $t: ID!, $m: ID!, $k: ID!) { liveSpend(organizationId: $o,
       scopes: [{organizationId: $o}, {teamId: $t}, {memberId: $m}, {keyId: $k}], intervalMs: 250) {
@@ -187,7 +217,7 @@ def filled(value: Any, place: Furnished) -> Any:
     if not isinstance(value, str):
         return value
     texts = {"slug": place.slug, "requestId": str(uuid_of(place.ids["RequestLog"]))}
-    for name, text in {**place.ids, **texts}.items():
+    for name, text in {**place.ids, **place.more, **texts}.items():
         value = value.replace(f"%{name}%", text)
     return value
 
@@ -227,7 +257,8 @@ def test_the_walk_reaches_every_type_of_the_schema(own: Furnished) -> None:
     only_fed = {"LiveScope"}
     errors = {each.name for each in CORE.get_possible_types(CORE.type_map["UserError"])}
     assert walk.unreached() - payloads - fed - only_fed - errors == set()
-    assert set(INPUTS) | set(OPERATOR_INPUTS) == set(CORE.mutation_type.fields)
+    every = set(INPUTS) | set(OPERATOR_INPUTS) | OPERATOR_ALONE
+    assert every == set(CORE.mutation_type.fields)
     assert set(SUBSCRIPTIONS) == set(CORE.subscription_type.fields)
 
 
@@ -322,6 +353,8 @@ def _code(body: Any) -> str | None:
 
 def test_every_id_of_an_input_is_tried() -> None:
     for name, field in CORE.mutation_type.fields.items():
+        if name in OPERATOR_ALONE:
+            continue
         kind = get_named_type(field.args["input"].type)
         tried = {path[0] for path in _id_paths({**INPUTS, **OPERATOR_INPUTS}[name])}
         for each, value in kind.fields.items():

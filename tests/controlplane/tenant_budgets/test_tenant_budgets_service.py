@@ -16,7 +16,7 @@ from controlplane.errors import (
 )
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope
-from controlplane.policies.service import set_model_rule
+from controlplane.policies.service import set_rule
 from controlplane.policies.snapshot import organization_snapshot
 from controlplane.tenant_budgets.effects import with_budget
 from controlplane.tenant_budgets.models import OverLimitAction, TenantBudget
@@ -92,9 +92,9 @@ async def test_the_object_becomes_three_limits_and_a_rule(
 async def test_the_organizations_own_rule_is_narrowed(work_as, org, database, installation) -> None:
     async with work_as(org.admin) as work:
         scope = Scope(ScopeKind.ORGANIZATION, org.id)
-        await set_model_rule(work, org.id, scope, allow=["a"])
+        await set_rule(work, org.id, scope, {"models": ["a"]})
         team = Scope(ScopeKind.TEAM, org.team)
-        await set_model_rule(work, org.id, team, allow=["b"])
+        await set_rule(work, org.id, team, {"models": ["b"]})
     await put(work_as, org.admin, org, SEED)
     rules = (await snapshot_of(database, org, installation.settings))["rules"]
     assert [(each["scope"]["kind"], each["models"]) for each in rules] == [

@@ -326,7 +326,9 @@ impl ScopeState {
         self.counters.extend(draft.fresh);
         let before = std::mem::replace(&mut self.limits, draft.limits);
         for bound in &mut self.limits {
-            let is_same = |old: &&BoundLimit| old.limit.id == bound.limit.id;
+            let is_same = |old: &&BoundLimit| {
+                old.limit.id == bound.limit.id && old.limit.window == bound.limit.window
+            };
             if let Some(old) = before.iter().find(is_same) {
                 *bound = BoundLimit {
                     limit: Arc::clone(&bound.limit),

@@ -1,48 +1,96 @@
 //! Admission: ask every limit of a path, then hold on all counters or on none.
 use std::sync::Arc;
 
-use super::line::{Place, Waiter};
-use super::reviewing::{Plan, Review, Ruled};
+use super::line::{Contested, Line, Place, Request, Waiter};
+use super::refusing::{Case, diverted};
+use super::reviewing::{Plan, Rates};
 use super::{OPEN_MAX, Organization, Routes, UNBOOKED_MAX};
 use crate::ask::Ask;
 use crate::board::Board;
-use crate::decision::{self, Admission, Decision, Refusal, Verdict, Waiting, follows_streams};
+use crate::decision::{Admission, Decision, Refusal, Seen, Verdict};
 use crate::error::{Error, Result};
-use crate::id::ReservationId;
-use crate::limit::{Action, Scope, ScopeKind};
+use crate::id::{Id, ReservationId};
+use crate::limit::{Scope, ScopeKind};
 use crate::policy::OrganizationState;
 use crate::reservation::{Amounts, Facts, Path, Reservation, Stream};
-use crate::time::{NS_PER_S, Now};
+use crate::time::Now;
 
 /// How a request came to be decided on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Turn<'a> {
     /// It has just come: those that wait come first, and it may have to wait.
     New,
-    /// It has just come and may not wait: somebody only wants to know.
-    Asking,
-    /// It is its turn in the line.
-    Called,
-    /// Its time in the line is up.
-    Late,
+    /// It has just come and may not wait.
+    Hasty,
+    /// It is its turn in the line, after those that wait for these limits.
+    Called(&'a Contested),
+    /// Its time in the line is up; those before it wait for these limits.
+    Late(&'a Contested),
 }
 
-/// What is decided about a request, and how it would be held.
-pub(super) struct Ruling {
+impl Turn<'_> {
+    fn of(ask: &Ask) -> Self {
+        if ask.may_wait { Self::New } else { Self::Hasty }
+    }
+
+    /// Tell whether anybody comes first at all.
+    pub(super) fn is_crowded(&self, line: &Line) -> bool {
+        match self {
+            Self::New | Self::Hasty => line.is_contested_at_all(),
+            Self::Called(contested) | Self::Late(contested) => !contested.is_empty(),
+        }
+    }
+
+    /// Tell whether somebody who comes first waits for a limit.
+    pub(super) fn is_contested(&self, line: &Line, place: Place) -> bool {
+        match self {
+            Self::New | Self::Hasty => line.is_contested(place),
+            Self::Called(contested) | Self::Late(contested) => contested.contains(&place),
+        }
+    }
+}
+
+/// A request on the point of being admitted: who it is for, where it counts, what it would hold.
+pub(super) struct Opening {
+    pub(super) facts: Facts,
+    pub(super) routes: Routes,
+    pub(super) plan: Plan,
+    /// Whether all counters surely can grow by so much without overflow.
+    has_room: bool,
+}
+
+/// What is decided about a request that does not pass.
+pub(super) struct Stop {
     pub(super) decision: Decision,
     /// Limits that it waits for, where it does.
     pub(super) failing: Vec<Place>,
-    plan: Option<(Plan, Routes, Facts)>,
+    /// Of these, the ones that let it queue, and how many of their steps it has then passed.
+    pub(super) queued: Vec<(Id, usize)>,
 }
 
-impl Ruling {
-    fn of(decision: Decision) -> Self {
+impl Stop {
+    pub(super) fn by(decision: Decision) -> Self {
         Self {
             decision,
             failing: Vec::new(),
-            plan: None,
+            queued: Vec::new(),
         }
     }
+}
+
+/// What comes of asking all limits.
+enum Outcome {
+    Fits(Fit),
+    Stops(Box<Stop>),
+}
+
+/// What the limits say of a request that passes.
+struct Fit {
+    seen: Vec<Seen>,
+    remaining_spend_nanos: Option<i64>,
+    rates: Rates,
+    /// How it is held where it takes what is left.
+    rest: Option<Box<Plan>>,
 }
 
 impl Organization {
@@ -56,36 +104,27 @@ impl Organization {
         shared: &mut Board,
         id: ReservationId,
         path: Path,
-        ask: Ask,
+        ask: &Ask,
         caller: Now,
     ) -> Result<Decision> {
         self.check_new(id)?;
-        let turn = if ask.may_wait {
-            Turn::New
-        } else {
-            Turn::Asking
-        };
-        let path = self.labelled(path, &ask)?;
-        let ruling = self.rule(shared, &path, &ask, turn, caller)?;
-        let failing = ruling.failing;
-        match (ruling.decision, ruling.plan) {
-            (Decision::Admitted(admission), Some(plan)) => {
-                self.open(shared, id, plan, &ask)?;
+        let path = self.labelled(path, ask)?;
+        let now = self.tick(shared, caller);
+        if self.state != OrganizationState::Active {
+            return Ok(self.refuse_by_state(path));
+        }
+        let mut opening = self.prepare(shared, path, ask, now)?;
+        let shown = now.shown_by(caller);
+        match self.decide(shared, &opening, ask, &Turn::of(ask), shown)? {
+            Outcome::Fits(fit) => {
+                let admission = self.admission(&mut opening, ask, fit);
+                self.open(shared, id, opening, ask)?;
                 Ok(Decision::Admitted(admission))
             }
-            (Decision::Waiting(waiting), _) => {
-                let until_ns = self.clock.mono_ns.saturating_add(waiting.timeout_ns);
-                self.line.join(Waiter {
-                    id,
-                    path,
-                    ask,
-                    failing,
-                    is_queued: waiting.is_queued,
-                    until_mono_ns: until_ns,
-                });
-                Ok(Decision::Waiting(waiting))
+            Outcome::Stops(stop) => {
+                self.join_line(id, opening.facts.path, ask, &stop);
+                Ok(stop.decision)
             }
-            (decision, _) => Ok(decision),
         }
     }
 
@@ -103,8 +142,58 @@ impl Organization {
         caller: Now,
     ) -> Result<Decision> {
         let path = self.labelled(path, ask)?;
-        let ruling = self.rule(shared, &path, ask, Turn::Asking, caller)?;
-        Ok(ruling.decision)
+        let now = self.tick(shared, caller);
+        if self.state != OrganizationState::Active {
+            return Ok(self.refuse_by_state(path));
+        }
+        let mut opening = self.prepare(shared, path, ask, now)?;
+        let shown = now.shown_by(caller);
+        Ok(
+            match self.decide(shared, &opening, ask, &Turn::of(ask), shown)? {
+                Outcome::Fits(fit) => Decision::Admitted(self.admission(&mut opening, ask, fit)),
+                Outcome::Stops(stop) => stop.decision,
+            },
+        )
+    }
+
+    /// Decide about a request in the line again, and hold what it may.
+    pub(super) fn take_turn(
+        &mut self,
+        shared: &mut Board,
+        id: ReservationId,
+        request: &Request,
+        turn: &Turn<'_>,
+        caller: Now,
+    ) -> Result<Stop> {
+        let (path, ask) = (request.path.clone(), &request.ask);
+        let now = self.tick(shared, caller);
+        if self.state != OrganizationState::Active {
+            return Ok(Stop::by(self.refuse_by_state(path)));
+        }
+        let mut opening = self.prepare(shared, path, ask, now)?;
+        match self.decide(shared, &opening, ask, turn, now.shown_by(caller))? {
+            Outcome::Fits(fit) => {
+                let admission = self.admission(&mut opening, ask, fit);
+                self.open(shared, id, opening, ask)?;
+                Ok(Stop::by(Decision::Admitted(admission)))
+            }
+            Outcome::Stops(stop) => Ok(*stop),
+        }
+    }
+
+    fn join_line(&mut self, id: ReservationId, path: Path, ask: &Ask, stop: &Stop) {
+        if let Decision::Waiting(waiting) = &stop.decision {
+            self.line.join(Waiter {
+                id,
+                request: Arc::new(Request {
+                    path,
+                    ask: ask.clone(),
+                }),
+                failing: stop.failing.clone(),
+                queued: stop.queued.clone(),
+                until_mono_ns: self.clock.mono_ns.saturating_add(waiting.timeout_ns),
+            });
+        }
     }
 
     /// Check what is asked and that there is room for it; name what the request is for.
@@ -135,232 +224,70 @@ impl Organization {
         Ok(())
     }
 
-    /// Decide; counters are rolled, and nothing is added to any.
-    pub(super) fn rule(
-        &mut self,
-        shared: &mut Board,
-        path: &Path,
-        ask: &Ask,
-        turn: Turn,
-        caller: Now,
-    ) -> Result<Ruling> {
-        let now = self.tick(caller);
-        let shown = now.shown_by(caller);
-        if self.state != OrganizationState::Active {
-            return Ok(Ruling::of(self.refuse_by_state(path.clone())));
-        }
+    /// Find the counters of a request and let them go on to this instant; say what it would hold.
+    fn prepare(&mut self, shared: &mut Board, path: Path, ask: &Ask, now: Now) -> Result<Opening> {
         self.board.make_room(now)?;
-        let facts = self.facts(path.clone(), ask, now);
-        let mut routes = self.find_routes(shared, &facts)?;
-        self.roll(shared, &routes, &facts, now)?;
-        let mut plan = self.plan(shared, &routes, &facts, ask)?;
-        let review = self.review(shared, &routes, &facts, (&plan, ask), shown)?;
-        if let Some(ruling) =
-            self.stop(shared, &routes, &facts, &plan, &review, ask, turn, shown)?
-        {
-            return Ok(ruling);
-        }
-        shrink_to_rest(&mut plan, &review.verdicts, ask)?;
-        if let Some(confirm) = review.confirm.as_ref() {
-            return Ok(diverted(confirm, &self.version).map_or_else(
-                || Ruling::of(self.refuse_by_state(path.clone())),
-                Ruling::of,
-            ));
-        }
-        self.check_room(shared, &routes, &facts, plan.bound)?;
-        let admission = self.admission(&facts, &plan, ask, review)?;
-        let mut facts = facts;
-        for scope in std::mem::take(&mut routes.own.surplus) {
-            facts.path.set_surplus(scope);
-        }
-        Ok(Ruling {
-            decision: Decision::Admitted(admission),
-            failing: Vec::new(),
-            plan: Some((plan, routes, facts)),
+        let facts = Facts {
+            path,
+            subject: Arc::clone(&ask.subject),
+            admitted: now,
+        };
+        let routes = self.find_routes(shared, &facts)?;
+        let most = self.roll(shared, &routes, &facts, now)?;
+        let plan = self.plan(shared, &routes, &facts, ask)?;
+        Ok(Opening {
+            facts,
+            routes,
+            plan,
+            has_room: plan.bound.fits_on(most),
         })
     }
 
-    /// Say what keeps a request from passing; None if nothing does.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "all of what is known of a request, once"
-    )]
-    fn stop(
+    /// Ask all limits; nothing is added to any counter.
+    fn decide(
         &self,
         shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        plan: &Plan,
-        review: &Review<'_>,
+        opening: &Opening,
         ask: &Ask,
-        turn: Turn,
+        turn: &Turn<'_>,
         now: Now,
-    ) -> Result<Option<Ruling>> {
-        if let Some(downgrade) = &review.downgrade {
-            if let Some(decision) = diverted(downgrade, &self.version) {
-                return Ok(Some(Ruling::of(decision)));
-            }
-        }
-        let refuse = || -> Result<Ruling> {
-            let refusal = self.refusal(shared, routes, facts, plan, review, now)?;
-            Ok(Ruling::of(Decision::Refused(Box::new(refusal))))
+    ) -> Result<Outcome> {
+        let Opening {
+            facts,
+            routes,
+            plan,
+            has_room,
+        } = opening;
+        let case = Case {
+            shared,
+            routes,
+            facts,
+            plan,
+            ask,
+            turn,
+            now,
         };
-        let verdicts = &review.verdicts;
-        if verdicts
-            .iter()
-            .any(|verdict| !verdict.limit.resource.is_money())
-        {
-            return refuse().map(Some);
+        let review = self.review(&case)?;
+        if let Some(stop) = self.stop(&case, &review)? {
+            return Ok(Outcome::Stops(Box::new(stop)));
         }
-        let blocked = || {
-            verdicts
-                .iter()
-                .filter(|verdict| !verdict.may_wait() && !takes_rest(verdict, plan))
-        };
-        if blocked().next().is_some() {
-            return match self.last_resort(blocked(), ask, turn) {
-                Some(ruling) => Ok(Some(ruling)),
-                None => refuse().map(Some),
-            };
+        let rest = rest(plan, &review.verdicts, ask)?;
+        let confirm = review.confirm.as_ref();
+        if let Some(decision) = confirm.and_then(|ruled| diverted(ruled, &self.version)) {
+            return Ok(Outcome::Stops(Box::new(Stop::by(decision))));
         }
-        let waits = || {
-            verdicts
-                .iter()
-                .filter(|verdict| verdict.may_wait() && !takes_rest(verdict, plan))
-        };
-        let failing: Vec<Place> = waits()
-            .map(|verdict| (verdict.scope, verdict.limit.id))
-            .collect();
-        let is_new = matches!(turn, Turn::New | Turn::Asking);
-        let contested = review.contested.filter(|_| is_new);
-        if failing.is_empty() && contested.is_none() {
-            return Ok(None);
+        if !has_room {
+            self.check_room(shared, routes, facts, plan.bound)?;
         }
-        let failing = if failing.is_empty() {
-            contested.into_iter().collect()
-        } else {
-            failing
-        };
-        if let Some(waiting) = self.wait(facts, &failing, turn) {
-            return Ok(Some(Ruling {
-                decision: Decision::Waiting(Box::new(waiting)),
-                failing,
-                plan: None,
-            }));
-        }
-        match self.last_resort(waits(), ask, turn) {
-            Some(ruling) => Ok(Some(ruling)),
-            None => refuse().map(Some),
-        }
+        Ok(Outcome::Fits(Fit {
+            seen: review.seen,
+            remaining_spend_nanos: review.remaining_spend_nanos,
+            rates: review.rates,
+            rest,
+        }))
     }
 
-    /// Let a request stand in line for others to end, where it may and there is room.
-    fn wait(&self, facts: &Facts, failing: &[Place], turn: Turn) -> Option<Waiting> {
-        let (scope, limit_id) = *failing.first()?;
-        let wait_s = self.rules.hold_wait_s(&facts.path);
-        let has_room = match turn {
-            Turn::New => wait_s > 0 && self.line.has_room(facts.path.key),
-            Turn::Called => true,
-            Turn::Asking | Turn::Late => false,
-        };
-        has_room.then(|| Waiting {
-            limit_id,
-            scope,
-            is_queued: false,
-            timeout_ns: u64::from(wait_s).saturating_mul(NS_PER_S),
-        })
-    }
-
-    /// Do what the limits say that have no room, if each of them says something but to refuse.
-    fn last_resort<'a, 'b: 'a>(
-        &self,
-        blocked: impl Iterator<Item = &'a Verdict<'b>>,
-        ask: &Ask,
-        turn: Turn,
-    ) -> Option<Ruling> {
-        let mut first: Option<Ruled<'a>> = None;
-        let mut failing = Vec::new();
-        for verdict in blocked {
-            let ruled = resort(verdict, ask)?;
-            failing.push((verdict.scope, verdict.limit.id));
-            let is_first = first.as_ref().is_none_or(|known| {
-                decision::precedence(ruled.limit) < decision::precedence(known.limit)
-            });
-            if is_first {
-                first = Some(ruled);
-            }
-        }
-        let ruled = first?;
-        match ruled.action()? {
-            Action::Queue { timeout_ns } => {
-                if turn == Turn::Asking || (turn == Turn::New && !self.line.has_room_for_any()) {
-                    return None;
-                }
-                Some(Ruling {
-                    decision: Decision::Waiting(Box::new(Waiting {
-                        limit_id: ruled.limit.id,
-                        scope: ruled.scope,
-                        is_queued: true,
-                        timeout_ns: *timeout_ns,
-                    })),
-                    failing,
-                    plan: None,
-                })
-            }
-            _ => diverted(&ruled, &self.version).map(Ruling::of),
-        }
-    }
-
-    fn refusal(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        plan: &Plan,
-        review: &Review<'_>,
-        now: Now,
-    ) -> Result<Refusal> {
-        let (path, version) = (&facts.path, &self.version);
-        let found = decision::refusal(&review.verdicts, &review.seen, path, version, now);
-        let mut refusal = match found {
-            Some(refusal) => refusal,
-            None => self.refusal_by_line(shared, routes, facts, plan, review)?,
-        };
-        let is_money = refusal
-            .limit
-            .as_ref()
-            .is_some_and(|limit| limit.resource.is_money());
-        if is_money {
-            refusal.output_tokens_that_fit =
-                self.fitting(shared, routes, facts, &plan.tariff, now)?;
-        }
-        Ok(refusal)
-    }
-
-    /// Refuse a request that would fit if others did not stand in line before it.
-    fn refusal_by_line(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        plan: &Plan,
-        review: &Review<'_>,
-    ) -> Result<Refusal> {
-        let mut limits = self.limits(shared, routes, facts);
-        let named = limits.find(|(limit, scope, _)| Some((*scope, limit.id)) == review.contested);
-        let (limit, scope, counter) = named.ok_or(Error::Overflow)?;
-        Ok(decision::refusal_in_line(
-            limit,
-            scope,
-            counter.measure(),
-            plan.held.of(limit.resource),
-            &review.seen,
-            &facts.path,
-            &self.version,
-        ))
-    }
-
-    fn refuse_by_state(&self, path: Path) -> Decision {
+    pub(super) fn refuse_by_state(&self, path: Path) -> Decision {
         let scope = Scope {
             kind: ScopeKind::Organization,
             id: self.id,
@@ -375,15 +302,12 @@ impl Organization {
         )))
     }
 
-    fn admission(
-        &self,
-        facts: &Facts,
-        plan: &Plan,
-        ask: &Ask,
-        review: Review<'_>,
-    ) -> Result<Admission> {
-        let [requests, tokens] = self.rate_figures(facts, plan.bound)?;
-        Ok(Admission {
+    fn admission(&self, opening: &mut Opening, ask: &Ask, fit: Fit) -> Admission {
+        if let Some(rest) = fit.rest {
+            opening.plan = *rest;
+        }
+        let (facts, plan) = (&mut opening.facts, &opening.plan);
+        let admission = Admission {
             path: facts.path.clone(),
             held: plan.held,
             bound: plan.bound,
@@ -392,23 +316,32 @@ impl Organization {
             extendable: plan.extendable,
             admitted_wall_ns: facts.admitted.wall_ns,
             policy_version: Arc::clone(&self.version),
-            seen: review.seen,
-            remaining_spend_nanos: review.remaining_spend_nanos.map(|left| left.max(0)),
-            requests,
-            tokens,
-        })
+            seen: fit.seen,
+            remaining_spend_nanos: fit.remaining_spend_nanos.map(|left| left.max(0)),
+            requests: fit.rates.requests,
+            tokens: fit.rates.tokens,
+        };
+        for scope in &opening.routes.own.surplus {
+            facts.path.set_surplus(*scope);
+        }
+        admission
     }
 
     /// Hold what was decided.
-    pub(super) fn open(
+    fn open(
         &mut self,
         shared: &mut Board,
         id: ReservationId,
-        (plan, mut routes, facts): (Plan, Routes, Facts),
+        opening: Opening,
         ask: &Ask,
     ) -> Result<()> {
+        let Opening {
+            facts,
+            mut routes,
+            plan,
+            ..
+        } = opening;
         self.board.adopt(&mut routes.own);
-        shared.adopt(&mut routes.shared);
         self.admissions = self.admissions.saturating_add(1);
         let reservation = Reservation {
             facts,
@@ -416,6 +349,8 @@ impl Organization {
             seq: self.admissions,
             bound: plan.bound,
             held: plan.held,
+            firm: plan.held,
+            passed_nanos: 0,
             accrued: Amounts::default(),
             step_tokens: ask.step_tokens,
             choices: ask.choices,
@@ -434,63 +369,18 @@ impl Organization {
         self.reservations.insert(id, reservation);
         Ok(())
     }
+}
 
-    /// Hold what was decided for a request that stood in line.
-    pub(super) fn open_called(
-        &mut self,
-        shared: &mut Board,
-        waiter: &Waiter,
-        ruling: Ruling,
-    ) -> Result<Decision> {
-        if let Some(plan) = ruling.plan {
-            self.open(shared, waiter.id, plan, &waiter.ask)?;
-        }
-        Ok(ruling.decision)
+/// Say how a request is held that takes what is left of limits; None if it needs not.
+fn rest(plan: &Plan, verdicts: &[Verdict<'_>], ask: &Ask) -> Result<Option<Box<Plan>>> {
+    if verdicts.is_empty() {
+        return Ok(None);
     }
-}
-
-fn diverted(ruled: &Ruled<'_>, version: &Arc<str>) -> Option<Decision> {
-    let diversion = ruled.diversion(version)?;
-    Some(Decision::Diverted(Box::new(diversion)))
-}
-
-/// Tell whether a request is content with what is left of a limit, on which nothing else is open.
-fn takes_rest(verdict: &Verdict<'_>, plan: &Plan) -> bool {
-    let limit = verdict.limit;
-    let room = limit.cap.saturating_sub(verdict.measure.used);
-    plan.extendable
-        && follows_streams(limit)
-        && verdict.measure.open == 0
-        && plan.least.of(limit.resource) <= room
-}
-
-fn shrink_to_rest(plan: &mut Plan, verdicts: &[Verdict<'_>], ask: &Ask) -> Result<()> {
+    let mut plan = Box::new(*plan);
     for verdict in verdicts {
         let limit = verdict.limit;
         let room = limit.cap.saturating_sub(verdict.measure.used);
         plan.shrink(limit.resource, room, ask.step_tokens)?;
     }
-    Ok(())
-}
-
-/// Find the next step that a limit takes when a request does not fit; None if it refuses.
-fn resort<'a>(verdict: &Verdict<'a>, ask: &Ask) -> Option<Ruled<'a>> {
-    let limit = verdict.limit;
-    let taken = ask.steps_taken(limit.id);
-    let steps = limit.steps.iter().enumerate().skip(taken);
-    let mut last = steps.filter(|(_, step)| step.percent >= 100);
-    let (step, _) = last.find(|(_, step)| match &step.action {
-        Action::Downgrade { model } => **model != *ask.subject.model,
-        Action::Queue { .. } | Action::Refuse { .. } => true,
-        Action::Notify | Action::Confirm => false,
-    })?;
-    let ruled = Ruled {
-        limit,
-        scope: verdict.scope,
-        step,
-    };
-    match ruled.action()? {
-        Action::Refuse { .. } => None,
-        _ => Some(ruled),
-    }
+    Ok(Some(plan))
 }

@@ -33,7 +33,7 @@ impl Organization {
         so_far: Actual,
         now: Now,
     ) -> Result<()> {
-        let now = self.tick(now);
+        let now = self.tick(shared, now);
         let before = self.open_reservation(id)?.clone();
         let so_far = charged(&before, so_far)?;
         let facts = &before.facts;
@@ -43,6 +43,10 @@ impl Organization {
         let after = Reservation {
             accrued: before.accrued.max(so_far),
             held: before.held.max(so_far),
+            firm: before.firm.max(so_far),
+            passed_nanos: before
+                .passed_nanos
+                .saturating_add(so_far.beyond(before.firm).spend_nanos),
             bound: before.bound.max(so_far),
             ..before.clone()
         };
@@ -51,6 +55,7 @@ impl Organization {
             let more = Held {
                 expected: money::subtract(is.held.expected, was.held.expected)?,
                 bound: money::subtract(is.held.bound, was.held.bound)?,
+                firm: money::subtract(is.held.firm, was.held.firm)?,
             };
             counter.hold(more, facts.admitted)?;
             counter.accrue(
@@ -75,7 +80,7 @@ impl Organization {
         actual: Actual,
         caller: Now,
     ) -> Result<Settlement> {
-        let now = self.tick(caller);
+        let now = self.tick(shared, caller);
         if let Some(earlier) = self.settlement(id) {
             return Ok(Settlement {
                 first: false,
@@ -95,7 +100,7 @@ impl Organization {
         self.learn(&reservation, actual);
         self.end_stream(id, &reservation);
         self.remember_settled(id, reservation.facts, settlement.clone(), now);
-        self.call_when_needed(shared, caller)?;
+        self.call_when_needed(shared, caller);
         Ok(settlement)
     }
 
@@ -104,7 +109,7 @@ impl Organization {
     /// # Errors
     /// `UnknownReservation`, `AlreadySettled`.
     pub fn release(&mut self, shared: &mut Board, id: ReservationId, caller: Now) -> Result<bool> {
-        let now = self.tick(caller);
+        let now = self.tick(shared, caller);
         if self.released.contains(&id) {
             return Ok(false);
         }
@@ -114,7 +119,7 @@ impl Organization {
         self.reservations.remove(&id);
         self.end_stream(id, &reservation);
         self.remember_released(id);
-        self.call_when_needed(shared, caller)?;
+        self.call_when_needed(shared, caller);
         Ok(true)
     }
 
@@ -163,7 +168,7 @@ impl Organization {
             first: true,
             seq,
             booked,
-            overrun_nanos: booked.beyond(reservation.held).spend_nanos,
+            overrun_nanos: overrun_nanos(reservation, booked),
             bound_ratio: bound_ratio(reservation, actual),
             exceeded: self.exceeded(shared, &routes, facts)?,
             crossed: self.crossings(shared, &routes, facts, now),
@@ -171,11 +176,10 @@ impl Organization {
     }
 
     /// Let those that wait have what became free; a call without anybody waiting costs nothing.
-    fn call_when_needed(&mut self, shared: &mut Board, caller: Now) -> Result<()> {
+    pub(super) fn call_when_needed(&mut self, shared: &mut Board, caller: Now) {
         if self.line.len() > 0 || !self.pending.is_empty() {
-            self.call(shared, caller)?;
+            self.call(shared, caller, false);
         }
-        Ok(())
     }
 
     fn learn(&mut self, reservation: &Reservation, actual: Actual) {
@@ -231,7 +235,7 @@ impl Organization {
         for (limit, _, counter) in self.limits(shared, routes, facts) {
             if limit.mode == Mode::Hard {
                 let measure = counter.measure_at(facts.admitted).unwrap_or_default();
-                if measure.hard(limit.hold)? > limit.cap {
+                if measure.firmly().hard(limit.hold)? > limit.cap {
                     exceeded.push(limit.id);
                 }
             }
@@ -280,6 +284,13 @@ fn charged(reservation: &Reservation, actual: Actual) -> Result<Amounts> {
     };
     amounts.check()?;
     Ok(amounts)
+}
+
+/// Return what was spent beyond what the stream was allowed to, reported before or not.
+fn overrun_nanos(reservation: &Reservation, booked: Amounts) -> i64 {
+    let allowed = reservation.firm.spend_nanos;
+    let granted = allowed.saturating_sub(reservation.passed_nanos);
+    booked.spend_nanos.saturating_sub(granted).max(0)
 }
 
 /// Return how many times its bound a request cost, rounded up, without what calibration added.

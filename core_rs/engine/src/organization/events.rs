@@ -1,4 +1,6 @@
 //! What people are told: breakers that open and close, shares of caps that are reached.
+use std::collections::BTreeSet;
+
 use super::reviewing::reaches;
 use super::{Organization, Routes};
 use crate::board::{Board, BoundLimit, ScopeState};
@@ -15,23 +17,49 @@ impl Organization {
     /// # Errors
     /// `Overflow`, and `InvalidArgument` if the instant is outside the calendar.
     pub fn go_on(&mut self, shared: &mut Board, caller: Now) -> Result<()> {
-        let now = self.tick(caller);
-        let open: Vec<_> = self.open_breakers.iter().copied().collect();
-        for (scope, _) in open {
-            let Some(at) = self.board.place(scope) else {
-                continue;
-            };
-            let Some(state) = self.board.scopes.get_mut(at) else {
-                continue;
-            };
-            for counter in &mut state.counters {
-                counter.roll(now)?;
-            }
-            let events = breaker_events(state, |_| true, now);
-            self.note_breakers(events);
+        let now = self.tick(shared, caller);
+        let scopes: BTreeSet<Scope> = self.open_breakers.iter().map(|(scope, _)| *scope).collect();
+        for scope in scopes {
+            self.watch_scope(shared, scope, now)?;
         }
-        self.expire(shared, caller)?;
-        self.call(shared, caller)
+        self.expire(shared, caller);
+        self.call(shared, caller, true);
+        Ok(())
+    }
+
+    /// Look at the breakers of a scope of which one was open; forget those that are gone.
+    fn watch_scope(&mut self, shared: &mut Board, scope: Scope, now: Now) -> Result<()> {
+        let board = if scope.kind.is_shared() {
+            shared
+        } else {
+            &mut self.board
+        };
+        let (mut events, mut open) = (Vec::new(), BTreeSet::new());
+        if let Some(at) = board.place(scope) {
+            let state = board.state_mut(at)?;
+            state.roll(now)?;
+            events = breaker_events(state, |_| true, now);
+            let still = state.limits.iter().filter(|bound| bound.was_open);
+            open.extend(still.map(|bound| bound.limit.id));
+        }
+        self.note_breakers(events);
+        self.open_breakers
+            .retain(|(its, id)| *its != scope || open.contains(id));
+        Ok(())
+    }
+
+    /// Look at all breakers of the organization, since a policy may open and close them.
+    pub(super) fn watch_all_breakers(&mut self, now: Now) -> Result<()> {
+        let mut events = Vec::new();
+        for state in &mut self.board.scopes {
+            let mut limits = state.limits.iter();
+            if limits.any(|bound| bound.limit.kind == LimitKind::Breaker) {
+                state.roll(now)?;
+                events.extend(breaker_events(state, |_| true, now));
+            }
+        }
+        self.note_breakers(events);
+        Ok(())
     }
 
     /// Note which breakers of a path have opened or closed; those of both boards.
@@ -110,7 +138,7 @@ fn breaker_events(
             continue;
         }
         let measure = counter.measure().less(limit.offset_at(now.wall_ns));
-        let is_open = measure.used >= limit.cap;
+        let is_open = limit.is_in_force(now.wall_ns) && measure.used >= limit.cap;
         if is_open != bound.was_open {
             bound.was_open = is_open;
             events.push(BreakerEvent {
@@ -160,7 +188,8 @@ fn note_crossings(
     };
     let is_soft = limit.mode == Mode::Soft && limit.cooldown_ns > 0;
     let is_due = now.wall_ns >= bound.told_at_ns.saturating_add(limit.cooldown_ns);
-    if is_soft && bound.told.1 >= 100 && is_due {
+    let is_over = bound.told.1 >= 100 && reaches(settled, limit.cap, 100);
+    if is_soft && is_over && is_due {
         bound.repeat = bound.repeat.saturating_add(1);
         bound.told_at_ns = now.wall_ns;
         crossings.push(crossing(100, bound.repeat));

@@ -1,12 +1,11 @@
 //! Holding more ahead of a stream, and cutting the youngest stream where there is no room.
-use super::line::Place;
+use super::line::{Contested, Place};
 use super::{Organization, Routes};
 use crate::board::Board;
 use crate::counter::Held;
 use crate::decision::{self, Effect, Refusal};
 use crate::error::{Error, Result};
 use crate::id::ReservationId;
-use crate::limit::Scope;
 use crate::reservation::{Amounts, Facts, Reservation};
 use crate::time::Now;
 
@@ -45,50 +44,69 @@ impl Organization {
         if wanted <= stream.allowed {
             return Ok(Some(stream.allowed));
         }
+        if self.cut.contains(&id) {
+            return Ok(None);
+        }
         match self.hold_more(shared, id, wanted, caller)? {
             More::Held(allowed) => Ok(Some(allowed)),
             More::Failed { places, refusal } => {
                 if let Some(stream) = self.stream_mut(id) {
                     stream.wanted = Some(wanted);
                 }
-                self.line.contest(&places);
-                if let Some(before) = self.pending.insert(seq, places.clone()) {
-                    self.line.yield_place(&before);
-                }
-                self.cut_youngest(shared, &places, *refusal);
+                self.wait_for(seq, &places);
+                self.cut_youngest(shared, id, &places, *refusal);
                 Ok(None)
             }
         }
     }
 
     /// Try again for the streams that wait for room, the oldest first.
-    pub(super) fn call_streams(&mut self, shared: &mut Board, caller: Now) -> Result<()> {
+    ///
+    /// A younger one does not pass an older one on a limit that has no room for it.
+    pub(super) fn call_streams(&mut self, shared: &mut Board, caller: Now) {
         let pending: Vec<u64> = self.pending.keys().copied().collect();
+        let mut contested = Contested::new();
         for seq in pending {
-            let Some(id) = self.streams.get(&seq).copied() else {
-                self.stop_waiting(seq);
-                continue;
-            };
-            let wanted = self.stream_mut(id).and_then(|stream| stream.wanted);
-            let Some(wanted) = wanted else {
-                self.stop_waiting(seq);
-                continue;
-            };
-            match self.hold_more(shared, id, wanted, caller)? {
-                More::Held(allowed) => {
-                    self.stop_waiting(seq);
-                    self.effects.push(Effect::Granted(id, allowed));
-                }
-                More::Failed { places, refusal } => {
-                    self.cut_youngest(shared, &places, *refusal);
-                }
+            let places = self.pending.get(&seq).cloned().unwrap_or_default();
+            if !places.iter().any(|place| contested.contains(place)) {
+                self.call_stream(shared, seq, caller);
             }
+            let left = self.pending.get(&seq);
+            contested.extend(left.into_iter().flatten().copied());
         }
-        Ok(())
+    }
+
+    fn call_stream(&mut self, shared: &mut Board, seq: u64, caller: Now) {
+        let id = self.streams.get(&seq).copied();
+        let wanted = id.and_then(|id| self.stream_mut(id)?.wanted);
+        let Some((id, wanted)) = id.zip(wanted) else {
+            self.stop_waiting(seq);
+            return;
+        };
+        match self.hold_more(shared, id, wanted, caller) {
+            Ok(More::Held(allowed)) => {
+                self.stop_waiting(seq);
+                self.effects.push(Effect::Granted(id, allowed));
+            }
+            Ok(More::Failed { places, refusal }) => {
+                self.wait_for(seq, &places);
+                self.cut_youngest(shared, id, &places, *refusal);
+            }
+            // It waits on: what stands in its way is not of its making.
+            Err(_) => {}
+        }
+    }
+
+    /// Note that a stream waits for room on these limits.
+    fn wait_for(&mut self, seq: u64, places: &[Place]) {
+        self.line.contest(places);
+        if let Some(before) = self.pending.insert(seq, places.to_vec()) {
+            self.line.yield_place(&before);
+        }
     }
 
     /// List the limits on which open streams wait for room.
-    pub(super) fn pending_places(&self) -> Vec<Place> {
+    pub(super) fn pending_places(&self) -> Contested {
         self.pending.values().flatten().copied().collect()
     }
 
@@ -116,14 +134,14 @@ impl Organization {
         wanted: i64,
         caller: Now,
     ) -> Result<More> {
-        let now = self.tick(caller);
+        let now = self.tick(shared, caller);
         let shown = now.shown_by(caller);
         let reservation = self.open_reservation(id)?;
-        let (allowed, more) = growth(reservation, wanted)?;
+        let growth = growth(reservation, wanted, self.foresight.growth)?;
         let facts = reservation.facts.clone();
         let routes = self.routes_of(shared, &facts);
         self.roll(shared, &routes, &facts, now)?;
-        let verdicts = self.review_more(shared, &routes, &facts, more, shown)?;
+        let verdicts = self.review_more(shared, &routes, &facts, growth.firm, shown)?;
         let refusal = decision::refusal(&verdicts, &[], &facts.path, &self.version, shown);
         if let Some(refusal) = refusal {
             let places = verdicts
@@ -134,12 +152,9 @@ impl Organization {
                 refusal: Box::new(refusal),
             });
         }
-        self.check_room(shared, &routes, &facts, more)?;
-        self.grow(shared, id, &routes, &facts, more)?;
-        if let Some(stream) = self.stream_mut(id) {
-            stream.allowed = allowed;
-        }
-        Ok(More::Held(allowed))
+        self.check_room(shared, &routes, &facts, growth.firm.max(growth.held))?;
+        self.grow(shared, id, &routes, &facts, &growth)?;
+        Ok(More::Held(growth.allowed))
     }
 
     fn grow(
@@ -148,68 +163,112 @@ impl Organization {
         id: ReservationId,
         routes: &Routes,
         facts: &Facts,
-        more: Amounts,
+        growth: &Growth,
     ) -> Result<()> {
         self.for_counters(shared, routes, facts, |counter| {
             if counter.resource.is_count() {
                 return Ok(());
             }
             let held = Held {
-                expected: more.of(counter.resource),
+                expected: growth.held.of(counter.resource),
                 bound: 0,
+                firm: growth.firm.of(counter.resource),
             };
             counter.hold(held, facts.admitted)
         })?;
         if let Some(reservation) = self.reservations.get_mut(&id) {
-            let held = reservation.held;
-            reservation.held = Amounts {
-                spend_nanos: held.spend_nanos.saturating_add(more.spend_nanos),
-                cost_nanos: held.cost_nanos.saturating_add(more.cost_nanos),
-                tokens: held.tokens.saturating_add(more.tokens),
-            };
+            reservation.firm = reservation.firm.plus(growth.firm);
+            reservation.held = reservation.held.plus(growth.held);
+        }
+        if let Some(stream) = self.stream_mut(id) {
+            stream.allowed = growth.allowed;
         }
         Ok(())
     }
 
     /// Cut the youngest stream on a limit that has no room; none while another is being cut there.
-    fn cut_youngest(&mut self, shared: &Board, places: &[Place], refusal: Refusal) {
-        let Some((scope, limit_id)) = places.first().copied() else {
+    fn cut_youngest(
+        &mut self,
+        shared: &Board,
+        asking: ReservationId,
+        places: &[Place],
+        refusal: Refusal,
+    ) {
+        let Some(place) = places.first().copied() else {
+            return;
+        };
+        let Some(admitted) = self
+            .reservations
+            .get(&asking)
+            .map(|open| open.facts.admitted)
+        else {
             return;
         };
         let is_on = |id: &ReservationId| {
             let reservation = self.reservations.get(id);
-            reservation.is_some_and(|open| self.is_on(shared, open, scope, limit_id))
+            reservation.is_some_and(|open| self.is_on(shared, open, place, admitted))
         };
         if self.cut.iter().any(is_on) {
             return;
         }
-        let youngest = self.streams.values().rev().copied().find(|id| is_on(id));
-        if let Some(id) = youngest {
+        let youngest = self.streams.iter().rev().find(|(_, id)| is_on(id));
+        if let Some((seq, id)) = youngest.map(|(seq, id)| (*seq, *id)) {
             self.cut.insert(id);
+            self.stop_waiting(seq);
             self.effects.push(Effect::Cut(id, Box::new(refusal)));
         }
     }
 
-    /// Tell whether what a stream holds counts on a limit, in the period that is short of room.
+    /// Tell whether what a stream holds counts on a limit, in the period of another admission.
     fn is_on(
         &self,
         shared: &Board,
         reservation: &Reservation,
-        scope: Scope,
-        limit_id: crate::id::Id,
+        (scope, limit_id): Place,
+        admitted: Now,
     ) -> bool {
         let facts = &reservation.facts;
+        let is_own = || facts.path.scopes().any(|own| own == scope);
+        if !scope.kind.is_shared() && !is_own() {
+            return false;
+        }
         let routes = self.routes_of(shared, facts);
         self.limits(shared, &routes, facts)
-            .any(|(limit, its_scope, _)| its_scope == scope && limit.id == limit_id)
+            .any(|(limit, its_scope, counter)| {
+                its_scope == scope
+                    && limit.id == limit_id
+                    && counter.period_of(facts.admitted) == counter.period_of(admitted)
+            })
     }
 }
 
-/// Return how many output tokens a stream may then relay, and what must be held more.
-fn growth(reservation: &Reservation, wanted: i64) -> Result<(i64, Amounts)> {
+/// What a stream gets that goes on.
+struct Growth {
+    /// Output tokens that it may then relay.
+    allowed: i64,
+    /// What it can cost by then, beyond what it could before.
+    firm: Amounts,
+    /// What is expected of it, beyond what was held.
+    held: Amounts,
+}
+
+/// Say what a stream needs to relay so many output tokens, with one step ahead and one held.
+fn growth(reservation: &Reservation, wanted: i64, factor: i64) -> Result<Growth> {
     let tariff = &reservation.tariff;
     let ahead = wanted.saturating_add(reservation.step_tokens);
     let allowed = ahead.min(tariff.output_tokens_max);
-    let held = tariff.amounts(allowed.saturating_add(reservation.step_tokens))?;
-    Ok((allowed, held.beyond(reservation.held)))
+    let tokens = allowed.saturating_add(reservation.step_tokens);
+    let firm = tariff.amounts(tokens)?;
+    // As long as it keeps to what was expected of it, nothing else is.
+    let has_outgrown = firm.beyond(reservation.held) != Amounts::default();
+    let expected = if has_outgrown {
+        tariff.amounts(tokens.saturating_mul(factor.max(1)))?
+    } else {
+        reservation.held
+    };
+    Ok(Growth {
+        allowed,
+        firm: firm.beyond(reservation.firm),
+        held: expected.beyond(reservation.held),
+    })
 }

@@ -6,7 +6,7 @@ use super::line::Line;
 use super::{Organization, all_shared_scopes};
 use crate::board::{Board, Drafts, Seed, specs_json};
 use crate::error::{Error, Result};
-use crate::estimate::Estimator;
+use crate::estimate::{Estimator, Foresight};
 use crate::id::{IdMap, IdSet};
 use crate::limit::Scope;
 use crate::policy::{Policy, SharedPolicy};
@@ -27,6 +27,7 @@ impl Organization {
             rules: policy.rules.clone(),
             charging: policy.charging.clone(),
             estimator: Estimator::default(),
+            foresight: Foresight::default(),
             reservations: IdMap::default(),
             admissions: 0,
             streams: BTreeMap::new(),
@@ -61,7 +62,7 @@ impl Organization {
                 "the policy is another organization's".to_owned(),
             ));
         }
-        let now = self.tick(caller);
+        let now = self.tick(shared, caller);
         let mut drafts = self.board.draft(policy.limits, now)?;
         drafts.seed(&self.board, seeds, now, now.shown_by(caller))?;
         let surplus = self.seed_from_memory(&mut drafts, now)?;
@@ -75,10 +76,9 @@ impl Organization {
         self.version = Arc::from(policy.version);
         self.rules = policy.rules;
         self.charging = policy.charging;
+        self.watch_all_breakers(now)?;
         // A cap that was raised, or a limit that is gone, lets pass what waited for it.
-        if self.line.len() > 0 || !self.pending.is_empty() {
-            self.call(shared, caller)?;
-        }
+        self.call_when_needed(shared, caller);
         Ok(())
     }
 

@@ -1,15 +1,17 @@
 //! What a request would have to hold, and what every limit on its path says to that.
 use std::sync::Arc;
 
+use super::refusing::Case;
 use super::{Organization, Routes, shared_scopes};
 use crate::ask::{Ask, Streams};
 use crate::board::{Board, ScopeState};
 use crate::charging::Tariff;
-use crate::counter::{Counter, Measure};
-use crate::decision::{self, Diversion, Request, Seen, Verdict, follows_streams, precedence};
+use crate::counter::Counter;
+use crate::decision::{
+    self, Diversion, RateFigures, Request, Seen, Verdict, follows_streams, precedence,
+};
 use crate::error::{Error, Result};
-use crate::estimate::{Learner, QUANTILE_PERCENT};
-use crate::id::Id;
+use crate::estimate::Learner;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::money;
 use crate::reservation::{Amounts, Facts, Path};
@@ -36,7 +38,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Return what a limit is asked for.
-    fn request(&self, limit: &Limit) -> Request {
+    pub(super) fn request(&self, limit: &Limit) -> Request {
         let of = |amounts: &Amounts| amounts.of(limit.resource);
         let (amount, least) = if limit.hold == Hold::Bound {
             (of(&self.bound), of(&self.bound))
@@ -100,6 +102,28 @@ impl Ruled<'_> {
     }
 }
 
+/// The tightest rate limits of a key, on requests and on tokens.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Rates {
+    pub(super) requests: Option<RateFigures>,
+    pub(super) tokens: Option<RateFigures>,
+}
+
+impl Rates {
+    fn note(&mut self, limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<()> {
+        let to = if limit.resource == Resource::Requests {
+            &mut self.requests
+        } else {
+            &mut self.tokens
+        };
+        let found = rate(limit, counter, asked, now)?;
+        if to.is_none_or(|known| found.remaining < known.remaining) {
+            *to = Some(found);
+        }
+        Ok(())
+    }
+}
+
 /// What all limits of a path say to one request.
 #[derive(Default)]
 pub(super) struct Review<'a> {
@@ -110,8 +134,10 @@ pub(super) struct Review<'a> {
     pub(super) downgrade: Option<Ruled<'a>>,
     /// The first confirmation that is asked for.
     pub(super) confirm: Option<Ruled<'a>>,
+    /// The key's tightest rate limits, with the request in.
+    pub(super) rates: Rates,
     /// A limit of the path for which others stand in line.
-    pub(super) contested: Option<(Scope, Id)>,
+    pub(super) contested: Option<(&'a Limit, Scope)>,
 }
 
 impl<'a> Review<'a> {
@@ -119,63 +145,51 @@ impl<'a> Review<'a> {
     fn ask(
         &mut self,
         (limit, scope, counter): (&'a Limit, Scope, &Counter),
-        plan: &Plan,
-        ask: &Ask,
-        now: Now,
+        case: &Case<'_>,
     ) -> Result<()> {
-        let measure = counter.measure().less(limit.offset_at(now.wall_ns));
-        let request = plan.request(limit);
+        let (plan, now) = (case.plan, case.now);
+        let mut measure = counter.measure();
+        if limit.offset > 0 {
+            measure = measure.less(limit.offset_at(now.wall_ns));
+        }
+        let held = measure.held(limit.hold);
         self.seen.push(Seen {
             limit_id: limit.id,
             used: measure.used,
-            held: measure.held(limit.hold),
+            held,
             cap: limit.cap,
         });
-        let verdict = decision::judge(limit, scope, counter, measure, request, now)?;
-        self.verdicts.extend(verdict);
-        if limit.is_hard_money() {
-            self.note_room(limit, measure, request.amount)?;
+        let request = plan.request(limit);
+        let sum = money::add(measure.used, held)?.saturating_add(request.amount);
+        if !limit.has_room(measure.used, sum) {
+            let failed = decision::verdict(limit, scope, counter, measure, request, now);
+            self.verdicts.push(failed);
+        }
+        if scope.kind == ScopeKind::Key && limit.kind == LimitKind::Rate {
+            let asked = plan.bound.of(limit.resource);
+            self.rates
+                .note(limit, counter, asked, case.facts.admitted)?;
+        }
+        if limit.mode == Mode::Hard && limit.resource == Resource::Spend {
+            let left = limit.cap.saturating_sub(sum);
+            let least = self.remaining_spend_nanos.unwrap_or(left);
+            self.remaining_spend_nanos = Some(left.min(least));
         }
         if !limit.steps.is_empty() {
-            self.note_steps(limit, scope, measure, request.amount, ask)?;
+            self.note_steps(limit, scope, measure.settled, sum, case.ask);
         }
-        Ok(())
-    }
-
-    fn note_room(&mut self, limit: &Limit, measure: Measure, requested: i64) -> Result<()> {
-        if limit.resource != Resource::Spend {
-            return Ok(());
-        }
-        let left = limit
-            .cap
-            .saturating_sub(measure.hard(limit.hold)?)
-            .saturating_sub(requested);
-        let least = self
-            .remaining_spend_nanos
-            .map_or(left, |least| least.min(left));
-        self.remaining_spend_nanos = Some(least);
         Ok(())
     }
 
     /// Note the first steps of a limit that apply whether or not the request fits.
-    fn note_steps(
-        &mut self,
-        limit: &'a Limit,
-        scope: Scope,
-        measure: Measure,
-        requested: i64,
-        ask: &Ask,
-    ) -> Result<()> {
-        let is_passed = || -> Result<bool> {
-            let sum = measure.hard(limit.hold)?.saturating_add(requested);
-            Ok(limit.mode != Mode::Hard && sum > limit.cap)
-        };
+    fn note_steps(&mut self, limit: &'a Limit, scope: Scope, settled: i64, sum: i64, ask: &Ask) {
+        let is_passed = limit.mode != Mode::Hard && sum > limit.cap;
         let taken = ask.steps_taken(limit.id);
         for (at, step) in limit.steps.iter().enumerate().skip(taken) {
             let applies = if step.percent < 100 {
-                reaches(measure.settled, limit.cap, step.percent)
+                reaches(settled, limit.cap, step.percent)
             } else {
-                is_passed()?
+                is_passed
             };
             let ruled = Ruled {
                 limit,
@@ -184,17 +198,14 @@ impl<'a> Review<'a> {
             };
             match &step.action {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
-                    keep_first(&mut self.downgrade, ruled);
-                    return Ok(());
+                    return keep_first(&mut self.downgrade, ruled);
                 }
                 Action::Confirm if applies => {
-                    keep_first(&mut self.confirm, ruled);
-                    return Ok(());
+                    return keep_first(&mut self.confirm, ruled);
                 }
                 _ => {}
             }
         }
-        Ok(())
     }
 }
 
@@ -213,20 +224,11 @@ pub(super) fn reaches(sum: i64, cap: i64, percent: u8) -> bool {
 }
 
 impl Organization {
-    /// Say when a request is decided and which counters it belongs to.
-    pub(super) fn facts(&self, path: Path, ask: &Ask, now: Now) -> Facts {
-        Facts {
-            path,
-            subject: ask.subject.clone(),
-            admitted: now,
-        }
-    }
-
     pub(super) fn find_routes(&self, shared: &Board, facts: &Facts) -> Result<Routes> {
         let now = facts.admitted;
         Ok(Routes {
-            own: self.board.route(facts.path.scopes(), now)?,
-            shared: shared.route(shared_scopes(shared, &facts.subject), now)?,
+            own: self.board.route(&facts.path, now)?,
+            shared: shared.known(shared_scopes(shared, &facts.subject)),
         })
     }
 
@@ -255,16 +257,32 @@ impl Organization {
             extendable,
         };
         if extendable {
-            let learner = learner_of(&facts.path);
-            let model = &facts.subject.model;
-            let expected = self.estimator.expected(model, &learner, QUANTILE_PERCENT);
-            if let Some(tokens) = expected.map(|tokens| tokens.saturating_mul(ask.choices)) {
-                plan.allowed = tokens.min(ask.output_tokens_max);
-                plan.held = tariff.amounts(plan.allowed.saturating_add(ask.step_tokens))?;
-            }
-            plan.least = tariff.amounts(ask.step_tokens)?;
+            self.foresee(&mut plan, facts, ask)?;
         }
         Ok(plan)
+    }
+
+    /// Plan what is held for a stream: what is expected of it, as far as anything is.
+    fn foresee(&self, plan: &mut Plan, facts: &Facts, ask: &Ask) -> Result<()> {
+        let (learner, model) = (learner_of(&facts.path), &facts.subject.model);
+        let held = |percent: usize| {
+            let expected = self.estimator.expected(model, &learner, percent)?;
+            Some(
+                expected
+                    .saturating_mul(ask.choices)
+                    .min(ask.output_tokens_max),
+            )
+        };
+        if let Some(tokens) = held(self.foresight.expected_percent) {
+            plan.allowed = tokens;
+            plan.held = plan
+                .tariff
+                .amounts(tokens.saturating_add(ask.step_tokens))?;
+        }
+        let rest = held(self.foresight.rest_percent).unwrap_or(0);
+        let least = plan.tariff.amounts(rest.saturating_add(ask.step_tokens))?;
+        plan.least = least;
+        Ok(())
     }
 
     /// Tell whether a bound is so large beside what is free that it would keep others out.
@@ -277,9 +295,10 @@ impl Organization {
     ) -> Result<bool> {
         for (limit, _, counter) in self.limits(shared, routes, facts) {
             if limit.is_hard_money() {
-                let free = limit
-                    .cap
-                    .saturating_sub(counter.measure().hard(limit.hold)?);
+                let measure = counter
+                    .measure()
+                    .less(limit.offset_at(facts.admitted.wall_ns));
+                let free = limit.cap.saturating_sub(measure.hard(limit.hold)?);
                 if bound.of(limit.resource).saturating_mul(NEAR_PARTS) > free {
                     return Ok(true);
                 }
@@ -304,39 +323,54 @@ impl Organization {
         own.chain(shared.states(&routes.shared).flat_map(of))
     }
 
-    /// Ask every limit that a new request belongs to.
-    pub(super) fn review<'a>(
+    /// Do the same for each limit in force that a request belongs to, faster than [`Self::limits`].
+    fn for_limits<'a>(
         &'a self,
-        shared: &'a Board,
-        routes: &'a Routes,
-        facts: &'a Facts,
-        (plan, ask): (&Plan, &Ask),
-        now: Now,
-    ) -> Result<Review<'a>> {
+        case: &Case<'a>,
+        mut act: impl FnMut(&'a Limit, Scope, &'a Counter) -> Result<()>,
+    ) -> Result<()> {
+        let (routes, subject) = (case.routes, &case.facts.subject);
+        let wall_ns = case.facts.admitted.wall_ns;
+        let shared: &'a Board = case.shared;
+        for (board, route) in [(&self.board, &routes.own), (shared, &routes.shared)] {
+            for state in board.states(route) {
+                for bound in &state.limits {
+                    let limit: &Limit = &bound.limit;
+                    let Some(counter) = state.counters.get(bound.counter) else {
+                        continue;
+                    };
+                    if limit.is_in_force(wall_ns) && counter.matches(subject) {
+                        act(limit, state.scope, counter)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ask every limit that a new request belongs to.
+    pub(super) fn review<'a>(&'a self, case: &Case<'a>) -> Result<Review<'a>> {
+        let is_crowded = case.turn.is_crowded(&self.line);
         let mut review = Review {
             seen: Vec::with_capacity(SEEN_USUAL),
             ..Review::default()
         };
-        for (limit, scope, counter) in self.limits(shared, routes, facts) {
-            review.ask((limit, scope, counter), plan, ask, now)?;
-            if review.contested.is_none() && self.line.is_contested(scope, limit.id) {
-                review.contested = Some((scope, limit.id));
+        self.for_limits(case, |limit, scope, counter| {
+            review.ask((limit, scope, counter), case)?;
+            let is_contested = || case.turn.is_contested(&self.line, (scope, limit.id));
+            if is_crowded && review.contested.is_none() && is_contested() {
+                review.contested = Some((limit, scope));
             }
-        }
+            Ok(())
+        })?;
         Ok(review)
     }
 
     /// Find how long an answer would fit every limit on money.
-    pub(super) fn fitting(
-        &self,
-        shared: &Board,
-        routes: &Routes,
-        facts: &Facts,
-        tariff: &Tariff,
-        now: Now,
-    ) -> Result<Option<(i64, ScopeKind)>> {
+    pub(super) fn fitting(&self, case: &Case<'_>) -> Result<Option<(i64, ScopeKind)>> {
+        let (now, tariff) = (case.now, &case.plan.tariff);
         let mut fitting: Option<(i64, ScopeKind)> = None;
-        for (limit, scope, counter) in self.limits(shared, routes, facts) {
+        for (limit, scope, counter) in self.limits(case.shared, case.routes, case.facts) {
             if !limit.is_hard_money() {
                 continue;
             }
@@ -375,44 +409,12 @@ impl Organization {
                 least: amount,
                 is_over: counter.is_over(facts.admitted),
             };
-            let measure = measure.less(limit.offset_at(now.wall_ns));
+            let measure = measure.firmly().less(limit.offset_at(now.wall_ns));
             verdicts.extend(decision::judge(
                 limit, scope, counter, measure, request, now,
             )?);
         }
         Ok(verdicts)
-    }
-
-    /// Return the tightest rate limits of a key, on requests and on tokens, with the request in.
-    pub(super) fn rate_figures(
-        &self,
-        facts: &Facts,
-        asked: Amounts,
-    ) -> Result<[Option<decision::RateFigures>; 2]> {
-        let mut figures = [None, None];
-        let scope = Scope {
-            kind: ScopeKind::Key,
-            id: facts.path.key,
-        };
-        let Some(state) = self.board.get(scope) else {
-            return Ok(figures);
-        };
-        for (limit, counter) in state.limits_of(&facts.subject, facts.admitted.wall_ns) {
-            if limit.kind != LimitKind::Rate {
-                continue;
-            }
-            let [requests, tokens] = &mut figures;
-            let to = if limit.resource == Resource::Requests {
-                requests
-            } else {
-                tokens
-            };
-            let found = rate(limit, counter, asked.of(limit.resource), facts.admitted)?;
-            if to.is_none_or(|known: decision::RateFigures| found.remaining < known.remaining) {
-                *to = Some(found);
-            }
-        }
-        Ok(figures)
     }
 }
 
@@ -429,7 +431,7 @@ pub(super) fn learner_of(path: &Path) -> Learner {
 /// Tell what a rate limit will stand at when what is asked for has been added at this instant.
 ///
 /// A request is used at once. Tokens are held, which hard limits alone count and no window times.
-fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<decision::RateFigures> {
+fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<RateFigures> {
     let measure = counter.measure();
     let is_request = limit.resource == Resource::Requests;
     let taken = match limit.mode {
@@ -437,7 +439,7 @@ fn rate(limit: &Limit, counter: &Counter, asked: i64, now: Now) -> Result<decisi
         _ if is_request => money::add(measure.used, asked)?,
         _ => measure.used,
     };
-    Ok(decision::RateFigures {
+    Ok(RateFigures {
         limit: limit.cap,
         remaining: limit.cap.saturating_sub(taken).max(0),
         reset_ns: if is_request {

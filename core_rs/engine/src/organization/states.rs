@@ -63,7 +63,8 @@ impl Organization {
     }
 
     fn states(&mut self, places: &[usize], caller: Now) -> Result<Vec<u8>> {
-        let now = self.tick(caller);
+        self.clock = self.clock.latest(caller);
+        let now = self.clock;
         board_states(&mut self.board, places, now, now.shown_by(caller))
     }
 }
@@ -76,9 +77,7 @@ pub(crate) fn board_states(
     shown: Now,
 ) -> Result<Vec<u8>> {
     for at in places {
-        for counter in &mut board.state_mut(*at)?.counters {
-            counter.roll(now)?;
-        }
+        board.state_mut(*at)?.roll(now)?;
     }
     let states = places.iter().filter_map(|at| board.scopes.get(*at));
     let states: Result<Vec<_>> = states.flat_map(|state| state.limit_states(shown)).collect();

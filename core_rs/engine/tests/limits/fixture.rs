@@ -1,6 +1,11 @@
 //! A small organization: one key, its member, its team; short ways to write limits and instants.
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 use comptroller_engine::{
-    Admission, Amounts, Decision, Id, Now, Organization, Path, Policy, Refusal, ReservationId, Seed,
+    Actual, Admission, Amounts, Ask, Board, Decision, Diversion, Effect, Id, Now, Organization,
+    Path, Policy, Refusal, ReservationId, Result, SAMPLES_MIN, Seed, Settlement, Streams, Subject,
+    Waiting,
 };
 use serde_json::{Value, json};
 
@@ -35,17 +40,118 @@ pub(crate) fn path() -> Path {
     Path::new(id(KEY), Some(id(MEMBER)), Some(id(TEAM)), id(ORGANIZATION))
 }
 
-pub(crate) fn spend(nanos: i64) -> Amounts {
-    Amounts {
-        spend_nanos: nanos,
-        tokens: 0,
-    }
-}
-
+/// Amounts of an organization that is charged what it costs.
 pub(crate) fn amounts(spend_nanos: i64, tokens: i64) -> Amounts {
     Amounts {
         spend_nanos,
+        cost_nanos: spend_nanos,
         tokens,
+    }
+}
+
+pub(crate) fn spend(nanos: i64) -> Amounts {
+    amounts(nanos, 0)
+}
+
+/// What a request can ask for: an `Ask`, or amounts that are known exactly.
+pub(crate) trait Asks {
+    fn asks(self) -> Ask;
+}
+
+impl Asks for Ask {
+    fn asks(self) -> Ask {
+        self
+    }
+}
+
+impl Asks for Amounts {
+    fn asks(self) -> Ask {
+        fixed(self.spend_nanos, self.tokens)
+    }
+}
+
+/// What a request can have used: an `Actual`, or amounts of which nothing is learned.
+pub(crate) trait Uses {
+    fn used(self) -> Actual;
+}
+
+impl Uses for Actual {
+    fn used(self) -> Actual {
+        self
+    }
+}
+
+impl Uses for Amounts {
+    fn used(self) -> Actual {
+        Actual {
+            cost_nanos: self.spend_nanos,
+            tokens: self.tokens,
+            output_tokens: None,
+        }
+    }
+}
+
+pub(crate) fn subject(model: &str, provider: &str) -> Subject {
+    Subject {
+        model: model.into(),
+        tier: None,
+        provider: provider.into(),
+        feature: None,
+    }
+}
+
+/// A request whose answer comes in one piece and that costs just this, and may not wait.
+pub(crate) fn fixed(cost_nanos: i64, tokens: i64) -> Ask {
+    Ask {
+        subject: Arc::new(subject("gpt-4o-mini", "openai")),
+        input_tokens: tokens,
+        bound_nanos: cost_nanos,
+        input_nanos: cost_nanos,
+        choices: 1,
+        calibration: 1,
+        ..Ask::default()
+    }
+}
+
+/// A request that streams, at one nano unit for its input and for each of its output tokens.
+pub(crate) fn stream(input: i64, output_tokens_max: i64, step_tokens: i64) -> Ask {
+    Ask {
+        input_tokens: input,
+        output_tokens_max,
+        bound_nanos: input + output_tokens_max,
+        input_nanos: input,
+        output_picos: 1_000,
+        step_tokens,
+        streams: Streams::Stream,
+        ..fixed(0, 0)
+    }
+}
+
+/// The same request, which may wait for others to end.
+pub(crate) fn patient(ask: Ask) -> Ask {
+    Ask {
+        may_wait: true,
+        ..ask
+    }
+}
+
+/// Amounts that are known exactly, of a model of a provider.
+pub(crate) fn placed(amounts: Amounts, model: &str, provider: &str) -> Ask {
+    Ask {
+        subject: Arc::new(subject(model, provider)),
+        ..amounts.asks()
+    }
+}
+
+/// The same request for another model.
+pub(crate) fn by(model: &str, ask: Ask) -> Ask {
+    let subject = Subject {
+        model: model.into(),
+        ..Subject::clone(&ask.subject)
+    };
+    Ask {
+        subject: Arc::new(subject),
+        ..ask
     }
 }
 
@@ -84,7 +190,7 @@ pub(crate) fn limit(number: u128, what: &str, window: &Value, cap: i64) -> Value
 pub(crate) fn snapshot(limits: &[Value]) -> Value {
     json!({
         "organization_id": id(ORGANIZATION).to_string(), "state": "active", "currency": "USD",
-        "version": "v1", "limits": limits, "models": [],
+        "version": "v1", "limits": limits, "rules": [],
     })
 }
 
@@ -96,61 +202,217 @@ pub(crate) fn seeds(list: &Value) -> Vec<Seed> {
     Seed::list_from_json(list.to_string().as_bytes()).unwrap()
 }
 
-/// An organization under these limits, made at offset 0.
-pub(crate) fn organization(limits: &[Value]) -> Organization {
-    Organization::new(policy(&snapshot(limits)), &[], at(0)).unwrap()
+/// An organization, and the board of the limits that it shares with others.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) own: Organization,
+    pub(crate) shared: Board,
 }
 
-pub(crate) fn reload(organization: &mut Organization, limits: &[Value], now: Now) {
+impl Deref for House {
+    type Target = Organization;
+
+    fn deref(&self) -> &Organization {
+        &self.own
+    }
+}
+
+impl DerefMut for House {
+    fn deref_mut(&mut self) -> &mut Organization {
+        &mut self.own
+    }
+}
+
+impl House {
+    pub(crate) fn new(policy: Policy, seeds: &[Seed], now: Now) -> Result<Self> {
+        Ok(Self {
+            own: Organization::new(policy, seeds, now)?,
+            shared: Board::default(),
+        })
+    }
+
+    pub(crate) fn load(&mut self, policy: Policy, seeds: &[Seed], now: Now) -> Result<()> {
+        self.own.load(&mut self.shared, policy, seeds, now)
+    }
+
+    pub(crate) fn admit(
+        &mut self,
+        id: ReservationId,
+        path: Path,
+        ask: impl Asks,
+        now: Now,
+    ) -> Result<Decision> {
+        self.own.admit(&mut self.shared, id, path, &ask.asks(), now)
+    }
+
+    pub(crate) fn preview(&mut self, path: Path, ask: impl Asks, now: Now) -> Result<Decision> {
+        self.own.preview(&mut self.shared, path, &ask.asks(), now)
+    }
+
+    pub(crate) fn extend(
+        &mut self,
+        id: ReservationId,
+        wanted: i64,
+        now: Now,
+    ) -> Result<Option<i64>> {
+        self.own.extend(&mut self.shared, id, wanted, now)
+    }
+
+    pub(crate) fn progress(&mut self, id: ReservationId, used: impl Uses, now: Now) -> Result<()> {
+        self.own.progress(&mut self.shared, id, used.used(), now)
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        id: ReservationId,
+        used: impl Uses,
+        now: Now,
+    ) -> Result<Settlement> {
+        self.own.settle(&mut self.shared, id, used.used(), now)
+    }
+
+    pub(crate) fn release(&mut self, id: ReservationId, now: Now) -> Result<bool> {
+        self.own.release(&mut self.shared, id, now)
+    }
+
+    pub(crate) fn give_up(&mut self, id: ReservationId, now: Now) -> Result<Decision> {
+        self.own.give_up(&mut self.shared, id, now)
+    }
+
+    pub(crate) fn leave(&mut self, id: ReservationId, now: Now) -> bool {
+        self.own.leave(&mut self.shared, id, now)
+    }
+
+    pub(crate) fn go_on(&mut self, now: Now) {
+        self.own.go_on(&mut self.shared, now).unwrap();
+    }
+
+    /// All that is known, but for what time it is.
+    pub(crate) fn trace(&self) -> String {
+        let all = format!("{self:?}");
+        let mut parts = all.split("clock: Now { ");
+        let first = parts.next().unwrap().to_owned();
+        parts.fold(first, |trace, part| trace + part.split_once('}').unwrap().1)
+    }
+
+    /// What was told since this was asked last, in short words.
+    pub(crate) fn told(&mut self) -> Vec<String> {
+        self.own.take_effects().iter().map(words).collect()
+    }
+}
+
+/// "admitted 3", "refused 3 code", "granted 3 40", "cut 3", "opened 1001", …
+fn words(effect: &Effect) -> String {
+    let number = |id: ReservationId| u128::from_be_bytes(id.into());
+    match effect {
+        Effect::Admitted(id, _) => format!("admitted {}", number(*id)),
+        Effect::Ended(id, decision) => match &**decision {
+            Decision::Refused(refusal) => format!("refused {} {}", number(*id), refusal.code),
+            Decision::Diverted(diversion) => {
+                format!("diverted {} {:?}", number(*id), diversion.action)
+            }
+            other => format!("{other:?}"),
+        },
+        Effect::Granted(id, tokens) => format!("granted {} {tokens}", number(*id)),
+        Effect::Cut(id, _) => format!("cut {}", number(*id)),
+        Effect::Breaker(event) => {
+            let word = if event.is_open { "opened" } else { "closed" };
+            format!("{word} {}", event.limit_id)
+        }
+    }
+}
+
+/// An organization under these limits, made at offset 0.
+pub(crate) fn organization(limits: &[Value]) -> House {
+    House::new(policy(&snapshot(limits)), &[], at(0)).unwrap()
+}
+
+pub(crate) fn reload(organization: &mut House, limits: &[Value], now: Now) {
     organization
         .load(policy(&snapshot(limits)), &[], now)
         .unwrap();
 }
 
-pub(crate) fn ask(
-    organization: &mut Organization,
-    number: u128,
-    ask: Amounts,
-    now: Now,
-) -> Decision {
+pub(crate) fn ask(organization: &mut House, number: u128, ask: impl Asks, now: Now) -> Decision {
     organization
-        .admit(
-            reservation(number),
-            path(),
-            ask,
-            "gpt-4o-mini",
-            "openai",
-            now,
-        )
+        .admit(reservation(number), path(), ask, now)
         .unwrap()
 }
 
 pub(crate) fn admitted(
-    organization: &mut Organization,
+    organization: &mut House,
     number: u128,
-    amounts: Amounts,
+    asked: impl Asks,
     now: Now,
 ) -> Admission {
-    match ask(organization, number, amounts, now) {
+    match ask(organization, number, asked, now) {
         Decision::Admitted(admission) => admission,
-        Decision::Refused(refusal) => panic!("refused: {refusal:?}"),
+        other => panic!("not admitted: {other:?}"),
     }
 }
 
+/// Refused, and nothing has moved but the clock.
 pub(crate) fn refused(
-    organization: &mut Organization,
+    organization: &mut House,
     number: u128,
-    amounts: Amounts,
+    asked: impl Asks,
     now: Now,
 ) -> Refusal {
-    match ask(organization, number, amounts, now) {
-        Decision::Admitted(admission) => panic!("admitted: {admission:?}"),
-        Decision::Refused(refusal) => *refusal,
+    let asked = asked.asks();
+    let Decision::Refused(foretold) = organization.preview(path(), asked.clone(), now).unwrap()
+    else {
+        panic!("not refused")
+    };
+    let before = organization.trace();
+    let Decision::Refused(refusal) = ask(organization, number, asked, now) else {
+        panic!("not refused")
+    };
+    assert!(before == organization.trace(), "a refusal leaves no trace");
+    assert_eq!(format!("{foretold:?}"), format!("{refusal:?}"));
+    *refusal
+}
+
+pub(crate) fn waiting(
+    organization: &mut House,
+    number: u128,
+    asked: impl Asks,
+    now: Now,
+) -> Waiting {
+    match ask(organization, number, asked, now) {
+        Decision::Waiting(waiting) => *waiting,
+        other => panic!("does not wait: {other:?}"),
+    }
+}
+
+pub(crate) fn diverted(
+    organization: &mut House,
+    number: u128,
+    asked: impl Asks,
+    now: Now,
+) -> Diversion {
+    match ask(organization, number, asked, now) {
+        Decision::Diverted(diversion) => *diversion,
+        other => panic!("not diverted: {other:?}"),
+    }
+}
+
+/// Let an organization learn that the key's answers have so many tokens, without cost.
+pub(crate) fn taught(organization: &mut House, output_tokens: i64) {
+    for number in 0..SAMPLES_MIN as u128 {
+        let number = 1_000_000 + number;
+        let _ = admitted(organization, number, fixed(0, 0), at(0));
+        let learned = Actual {
+            output_tokens: Some(output_tokens),
+            ..Actual::default()
+        };
+        let _ = organization
+            .settle(reservation(number), learned, at(0))
+            .unwrap();
     }
 }
 
 /// State of every limit, in the order of their ids.
-pub(crate) fn states(organization: &mut Organization, now: Now) -> Vec<Value> {
+pub(crate) fn states(organization: &mut House, now: Now) -> Vec<Value> {
     let mut states: Vec<Value> =
         serde_json::from_slice(&organization.limit_states(now).unwrap()).unwrap();
     states.sort_by_key(|state| state["limit_id"].as_str().unwrap().to_owned());
@@ -158,7 +420,7 @@ pub(crate) fn states(organization: &mut Organization, now: Now) -> Vec<Value> {
 }
 
 /// Used and held of the limit with the lowest id.
-pub(crate) fn first(organization: &mut Organization, now: Now) -> (i64, i64) {
+pub(crate) fn first(organization: &mut House, now: Now) -> (i64, i64) {
     let states = states(organization, now);
     (
         states[0]["used"].as_i64().unwrap(),

@@ -1,10 +1,10 @@
 //! Threads that admit, settle and roll over at once: no update is lost, no cap is passed.
-use comptroller_engine::{Amounts, Ask, Decision, Engine, Now};
+use comptroller_engine::{Actual, Decision, Engine, Now};
 use serde_json::{Value, json};
 use shuttle::sync::Arc;
 use shuttle::thread;
 
-use crate::fixture::{DAY, KEY, at, day, id, limit, minute, reservation, snapshot};
+use crate::fixture::{DAY, KEY, at, day, fixed, id, limit, minute, reservation, snapshot};
 
 const CAP: i64 = 10;
 
@@ -35,19 +35,10 @@ fn work(engine: &Engine, thread: u128) -> [i64; 2] {
     let mut booked = [0, 0];
     for (number, now) in instants().into_iter().enumerate() {
         let id = reservation(10 * thread + number as u128);
-        let amounts = Amounts {
-            spend_nanos: 6,
-            tokens: 0,
-        };
-        let ask = Ask {
-            amounts,
-            model: "m",
-            provider: "p",
-        };
-        if let Decision::Admitted(_) = engine.admit(0, id, ask, now).unwrap() {
-            let actual = Amounts {
-                spend_nanos: 5,
-                tokens: 0,
+        if let Decision::Admitted(_) = engine.admit(0, id, &fixed(6, 0), now).unwrap() {
+            let actual = Actual {
+                cost_nanos: 5,
+                ..Actual::default()
             };
             let _ = engine.settle(0, id, actual, instants()[1]).unwrap();
             booked[number] += 5;

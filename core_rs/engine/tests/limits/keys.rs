@@ -1,9 +1,11 @@
 //! Keys and organizations through the engine: who a secret belongs to, and what its state allows.
 use comptroller_engine::decision::WaitsFor;
-use comptroller_engine::{Amounts, Ask, Decision, Digest, Engine, Now, Principal, Refusal};
+use comptroller_engine::{Actual, Decision, Digest, Engine, Now, Principal, Refusal};
 use serde_json::{Value, json};
 
-use crate::fixture::{KEY, MEMBER, OTHER_KEY, TEAM, at, day, id, limit, reservation, snapshot};
+use crate::fixture::{
+    KEY, MEMBER, OTHER_KEY, TEAM, at, day, fixed, id, limit, reservation, snapshot,
+};
 
 fn key(number: u128, digests: &[u8], state: &str) -> Value {
     let secrets: Vec<Value> = digests
@@ -40,22 +42,15 @@ fn find(engine: &Engine, byte: u8) -> Option<Principal> {
 }
 
 fn ask(engine: &Engine, key: u32, number: u128, now: Now) -> Decision {
-    let amounts = Amounts {
-        spend_nanos: 1,
-        tokens: 1,
-    };
-    let ask = Ask {
-        amounts,
-        model: "m",
-        provider: "p",
-    };
-    engine.admit(key, reservation(number), ask, now).unwrap()
+    engine
+        .admit(key, reservation(number), &fixed(1, 1), now)
+        .unwrap()
 }
 
 fn refusal(decision: Decision) -> Refusal {
     match decision {
         Decision::Refused(refusal) => *refusal,
-        Decision::Admitted(_) => panic!("admitted"),
+        other => panic!("not refused: {other:?}"),
     }
 }
 
@@ -121,7 +116,7 @@ fn a_moved_key_counts_where_it_is_and_its_open_requests_where_they_were() {
     load(&engine, &[moving]).unwrap();
     let (_, second) = (ask(&engine, 0, 2, at(0)), ask(&engine, 0, 3, at(0)));
     assert!(matches!(second, Decision::Admitted(one) if one.path.team() == Some(id(20))));
-    let done = engine.settle(0, reservation(1), Amounts::default(), at(0));
+    let done = engine.settle(0, reservation(1), Actual::default(), at(0));
     assert!(done.is_ok());
     let limits = engine.key_limits(0, at(0)).unwrap();
     let states: Vec<Value> = serde_json::from_slice(&limits.states_json).unwrap();
@@ -136,19 +131,12 @@ fn a_moved_key_counts_where_it_is_and_its_open_requests_where_they_were() {
 #[test]
 fn a_preview_refuses_what_the_keys_state_forbids() {
     let engine = engine();
-    let preview = |wall| {
-        let ask = Ask {
-            amounts: Amounts::default(),
-            model: "m",
-            provider: "p",
-        };
-        engine.preview(0, ask, wall).unwrap()
-    };
+    let preview = |wall| engine.preview(0, &fixed(0, 0), wall).unwrap();
     assert!(matches!(preview(at(0)), Decision::Admitted(_)));
     load(&engine, &[key(KEY, &[0xaa], "disabled")]).unwrap();
-    assert_eq!(refusal(preview(at(0))).code, "key_disabled");
+    assert_eq!(&*refusal(preview(at(0))).code, "key_disabled");
     load(&engine, &[key(KEY, &[], "revoked")]).unwrap();
-    assert_eq!(refusal(preview(at(0))).code, "invalid_api_key");
+    assert_eq!(&*refusal(preview(at(0))).code, "invalid_api_key");
     assert_eq!(engine.open_reservations(0).unwrap(), 0);
 }
 
@@ -170,13 +158,13 @@ fn a_revoked_key_is_unknown_at_once_and_a_disabled_one_is_named() {
     assert_eq!(find(&engine, 0xaa).unwrap().state.name(), "disabled");
     let refused = refusal(ask(&engine, number, 1, at(0)));
     assert_eq!(
-        (refused.code, refused.status, refused.kind),
+        (&*refused.code, refused.status, refused.kind),
         ("key_disabled", 403, "key")
     );
     load(&engine, &[key(KEY, &[0xaa], "revoked")]).unwrap();
     assert!(find(&engine, 0xaa).is_none());
     let refused = refusal(ask(&engine, number, 1, at(0)));
-    assert_eq!((refused.code, refused.status), ("invalid_api_key", 401));
+    assert_eq!((&*refused.code, refused.status), ("invalid_api_key", 401));
     assert_eq!((refused.limit, refused.waits_for), (None, None::<WaitsFor>));
 }
 
@@ -195,7 +183,10 @@ fn keys_and_secrets_expire_at_their_instant() {
     };
     assert!(is_known(0xaa, 4) && !is_known(0xaa, 5));
     assert!(is_known(0xbb, 9) && !is_known(0xbb, 10));
-    assert_eq!(refusal(ask(&engine, 0, 1, at(10))).code, "invalid_api_key");
+    assert_eq!(
+        &*refusal(ask(&engine, 0, 1, at(10))).code,
+        "invalid_api_key"
+    );
 }
 
 #[test]
@@ -235,12 +226,7 @@ fn what_is_not_there_is_an_error() {
         engine.authenticate(digest, 0).unwrap_err().code(),
         "organization_not_loaded"
     );
-    let amounts = Amounts::default();
-    let ask = Ask {
-        amounts,
-        model: "m",
-        provider: "p",
-    };
+    let ask = &fixed(0, 0);
     assert_eq!(
         engine
             .admit(0, reservation(1), ask, at(0))
@@ -256,7 +242,7 @@ fn what_is_not_there_is_an_error() {
         "unknown_key"
     );
     let error = engine
-        .settle(9, reservation(1), amounts, at(0))
+        .settle(9, reservation(1), Actual::default(), at(0))
         .unwrap_err();
     assert_eq!(error.code(), "unknown_organization");
     assert_eq!(

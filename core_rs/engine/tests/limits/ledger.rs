@@ -21,7 +21,16 @@ pub(crate) struct Entry {
     pub key: u128,
     pub model: &'static str,
     pub admitted: Now,
+    /// Without an answer.
+    pub least: [i64; 2],
     pub held: [i64; 2],
+    /// What it can have cost before it asks for more, or has cost.
+    pub firm: [i64; 2],
+    /// The former alone.
+    pub granted: [i64; 2],
+    pub bound: [i64; 2],
+    /// Output tokens that a stream may relay; None for an answer in one piece.
+    pub allowed: Option<i64>,
     pub accrued: [i64; 2],
     /// Step, instant and amount of each piece of progress.
     pub pieces: Vec<(usize, Now, [i64; 2])>,
@@ -34,8 +43,13 @@ pub(crate) const MODELS: [&str; 2] = ["gpt-4o", "gpt-4o-mini"];
 fn all_limits() -> Vec<Value> {
     let mut placed = limit(6, "budget organization spend hard", &day(), 1_500);
     placed["where"] = json!({"models": ["gpt-4o"]});
+    placed["hold"] = json!("expected");
+    let mut narrow = limit(1, "budget key spend hard", &day(), 2_000);
+    narrow["hold"] = json!("expected");
+    let mut tokens = limit(9, "quota team tokens hard", &hour(), 3_500);
+    tokens["hold"] = json!("expected");
     vec![
-        limit(1, "budget key spend hard", &day(), 2_000),
+        narrow,
         limit(2, "budget team spend hard", &day(), 3_000),
         limit(3, "breaker organization spend metered", &minute(), 1_200),
         limit(4, "rate key requests hard", &minute(), 6),
@@ -43,6 +57,7 @@ fn all_limits() -> Vec<Value> {
         placed,
         limit(7, "quota organization requests hard", &day(), 25),
         limit(8, "quota member tokens soft", &day(), 10),
+        tokens,
     ]
 }
 
@@ -83,6 +98,12 @@ fn counts(limit: &Value, then: Now, now: Now) -> bool {
     }
 }
 
+/// Tell whether an open entry counts in the period of a limit.
+pub(crate) fn is_open_on(limit: &Value, entry: &Entry, now: Now) -> bool {
+    let is_now = limit["window"]["kind"] == "rolling" || counts(limit, entry.admitted, now);
+    entry.outcome == Outcome::Open && binds(limit, entry) && is_now
+}
+
 /// The step and the instant at which a limit's counter was made.
 pub(crate) type Birth = (usize, Now);
 
@@ -117,8 +138,13 @@ pub(crate) fn figures(limit: &Value, entry: &Entry, birth: Birth, now: Now) -> (
     let Some(pair) = pair(limit) else {
         return (in_period * i64::from(entry.outcome != Outcome::Released), 0);
     };
+    let held = if limit["hold"] == "bound" {
+        entry.bound
+    } else {
+        entry.held
+    };
     let rest = match entry.outcome {
-        Outcome::Open => entry.held[pair] - entry.accrued[pair],
+        Outcome::Open => held[pair] - entry.accrued[pair],
         _ => 0,
     };
     if limit["window"]["kind"] == "rolling" {

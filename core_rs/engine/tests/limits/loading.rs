@@ -5,8 +5,8 @@ use comptroller_engine::{
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DAY, NEW_YEAR, S, admitted, amounts, at, day, first, hour, id, limit, minute, organization,
-    policy, refused, reload, reservation, scope, seeds, snapshot, spend, states,
+    DAY, House, NEW_YEAR, S, admitted, amounts, at, day, first, hour, id, limit, minute,
+    organization, policy, refused, reload, reservation, scope, seeds, snapshot, spend, states,
 };
 
 fn code(change: impl FnOnce(&mut Value)) -> &'static str {
@@ -40,8 +40,8 @@ fn a_snapshot_that_means_nothing_is_refused() {
         "invalid_policy"
     );
     assert_eq!(
-        code(|it| it["limits"][0]["hold"] = json!("expected")),
-        "invalid_policy"
+        code(|it| it["limits"][0]["hold"] = json!("both")),
+        "invalid_json"
     );
     assert_eq!(
         code(|it| it["limits"][0]["window"]["time_zone"] = json!("Mars")),
@@ -73,9 +73,9 @@ fn every_list_has_an_end() {
             .map(|number| number.to_string())
             .collect::<Vec<_>>()
     };
-    let allow = |count| json!([{"scope": scope("key"), "allow": names(count)}]);
-    assert_eq!(code(|it| it["models"] = allow(NAMES_MAX)), "fine");
-    assert_eq!(code(|it| it["models"] = allow(NAMES_MAX + 1)), "too_many");
+    let allow = |count| json!([{"scope": scope("key"), "models": names(count)}]);
+    assert_eq!(code(|it| it["rules"] = allow(NAMES_MAX)), "fine");
+    assert_eq!(code(|it| it["rules"] = allow(NAMES_MAX + 1)), "too_many");
     let limits = |count: usize| -> Vec<Value> {
         (0..count as u128)
             .map(|number| limit(number, "budget key spend hard", &day(), 1))
@@ -85,7 +85,7 @@ fn every_list_has_an_end() {
         code(|it| it["limits"] = json!(limits(LIMITS_MAX + 1))),
         "too_many"
     );
-    let load = |count| Organization::new(policy(&snapshot(&limits(count))), &[], at(0));
+    let load = |count| House::new(policy(&snapshot(&limits(count))), &[], at(0));
     assert!(load(SCOPE_LIMITS_MAX).is_ok());
     assert_eq!(load(SCOPE_LIMITS_MAX + 1).unwrap_err().code(), "too_many");
 }
@@ -199,8 +199,8 @@ fn a_seed_fills_the_period_and_ages_the_window() {
     let noon = at(0).wall_ns;
     let entries = json!([[noon - 30 * 60 * S, 8], [NEW_YEAR - 1, 16], [NEW_YEAR, 32]]);
     let list = seeds(&json!([seed(&day(), &entries), seed(&hour(), &entries)]));
-    let mut organization = Organization::new(policy(&snapshot(&limits)), &list, at(0)).unwrap();
-    let used = |organization: &mut Organization, now| {
+    let mut organization = House::new(policy(&snapshot(&limits)), &list, at(0)).unwrap();
+    let used = |organization: &mut House, now| {
         states(organization, now)
             .iter()
             .map(|state| state["used"].as_i64().unwrap())
@@ -240,7 +240,7 @@ fn a_counter_made_late_knows_the_ledger_what_it_lacks_and_what_is_open() {
     organization
         .load(policy(&snapshot(&limits)), &list, at(12 * S))
         .unwrap();
-    let figures = |organization: &mut Organization| {
+    let figures = |organization: &mut House| {
         states(organization, at(12 * S))
             .iter()
             .map(|state| {

@@ -1,15 +1,24 @@
 //! An organization against a naive model that keeps every reservation and adds up from scratch.
 use std::collections::BTreeMap;
 
-use comptroller_engine::{Decision, Now, Organization, Path};
+use comptroller_engine::{Actual, Ask, Decision, Now, Path};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DAY, KEY, MEMBER, ORGANIZATION, OTHER_KEY, S, TEAM, amounts, at, id, policy, reservation,
-    seeds, snapshot, states,
+    DAY, House, KEY, MEMBER, ORGANIZATION, OTHER_KEY, S, TEAM, amounts, at, by, fixed, id, policy,
+    reservation, seeds, snapshot, states, stream,
 };
-use crate::ledger::{Birth, Entry, MODELS, Outcome, binds, figures, kept, pair};
+use crate::ledger::{Birth, Entry, MODELS, Outcome, binds, figures, is_open_on, kept, pair};
+
+/// Output tokens of a stream: expected, and at most; and of a step.
+const EXPECTED: i64 = 10;
+const LONGEST: i64 = 40;
+const STEP: i64 = 5;
+/// What an answer is expected to grow to that outgrew what was expected of it.
+const GROWTH: i64 = 3;
+/// Answers from which the organization has learned before the first limit.
+const LEARNED: u64 = 10;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -17,13 +26,13 @@ enum Step {
     Admit {
         other_key: bool,
         model: usize,
+        streams: bool,
         spend: i64,
         tokens: i64,
     },
     Extend {
         which: usize,
-        spend: i64,
-        tokens: i64,
+        wanted: i64,
     },
     Progress {
         which: usize,
@@ -44,8 +53,34 @@ enum Step {
     },
 }
 
+/// An organization that knows how long answers of both models are, for both keys.
+fn learned() -> House {
+    let mut real = House::new(policy(&snapshot(&[])), &[], at(0)).unwrap();
+    for number in 0..LEARNED {
+        let id = reservation(1_000_000 + u128::from(number));
+        let model = MODELS[number as usize % 2];
+        let _ = real.admit(id, path_of(KEY), by(model, fixed(0, 0)), at(0));
+        let actual = Actual {
+            output_tokens: Some(EXPECTED),
+            ..Actual::default()
+        };
+        let _ = real.settle(id, actual, at(0)).unwrap();
+    }
+    real.booked_through(LEARNED).unwrap();
+    real
+}
+
+fn path_of(key: u128) -> Path {
+    Path::new(id(key), Some(id(MEMBER)), Some(id(TEAM)), id(ORGANIZATION))
+}
+
+/// What is held for so many output tokens beside what is held without any.
+fn with_tokens(least: [i64; 2], tokens: i64) -> [i64; 2] {
+    least.map(|amount| amount + tokens.min(LONGEST))
+}
+
 struct World {
-    real: Organization,
+    real: House,
     limits: Vec<Value>,
     entries: Vec<Entry>,
     /// Places of settled entries in the order of settlement.
@@ -59,7 +94,7 @@ struct World {
 impl World {
     fn new(mask: u16) -> Self {
         let mut world = Self {
-            real: Organization::new(policy(&snapshot(&[])), &[], at(0)).unwrap(),
+            real: learned(),
             limits: Vec::new(),
             entries: Vec::new(),
             settled: Vec::new(),
@@ -93,6 +128,57 @@ impl World {
         }
     }
 
+    /// Tell whether a stream may go on: others hold what they may cost before they ask for more.
+    fn fits_firmly(&self, limit: &Value, more: i64) -> bool {
+        let place = pair(limit).unwrap();
+        let open = self
+            .entries
+            .iter()
+            .filter(|entry| is_open_on(limit, entry, self.now()));
+        let spare: i64 = open.map(|it| it.held[place] - it.firm[place]).sum();
+        self.fits(limit, more - spare)
+    }
+
+    /// Hold what is left of a limit on money on which nothing is open; None if that is too little.
+    fn take_rest(&self, limit: &Value, entry: &Entry) -> Option<Entry> {
+        let allowed = entry.allowed?;
+        let is_open = |other: &Entry| is_open_on(limit, other, self.now());
+        let is_free = !self.entries.iter().any(is_open);
+        if limit["hold"] != "expected" || limit["resource"] != "spend" || !is_free {
+            return None;
+        }
+        let room = limit["cap"].as_i64().unwrap() - self.measure(limit).0;
+        let fits = |tokens: &i64| with_tokens(entry.least, *tokens)[0] <= room;
+        let most = (0..=LONGEST)
+            .rev()
+            .find(fits)
+            .filter(|most| *most >= STEP)?;
+        let allowed = allowed.min(most - STEP);
+        Some(Entry {
+            allowed: Some(allowed),
+            held: with_tokens(entry.least, allowed + STEP),
+            firm: with_tokens(entry.least, allowed + STEP),
+            granted: with_tokens(entry.least, allowed + STEP),
+            ..entry.clone()
+        })
+    }
+
+    /// Say how an entry is held; None if it is refused.
+    fn plan(&self, entry: Entry) -> Option<Entry> {
+        let mut planned = entry.clone();
+        for limit in self.limits.iter().filter(|limit| binds(limit, &entry)) {
+            let amounts = if limit["hold"] == "bound" {
+                entry.bound
+            } else {
+                entry.held
+            };
+            if !self.fits(limit, pair(limit).map_or(1, |pair| amounts[pair])) {
+                planned = self.take_rest(limit, &planned)?;
+            }
+        }
+        Some(planned)
+    }
+
     fn open(&self, which: usize) -> Option<usize> {
         let open: Vec<usize> = (0..self.entries.len())
             .filter(|at| self.entries[*at].outcome == Outcome::Open)
@@ -107,20 +193,14 @@ impl World {
             Step::Admit {
                 other_key,
                 model,
+                streams,
                 spend,
                 tokens,
             } => {
-                self.admit(
-                    if other_key { OTHER_KEY } else { KEY },
-                    MODELS[model],
-                    [spend, tokens],
-                );
+                let key = if other_key { OTHER_KEY } else { KEY };
+                self.admit(key, MODELS[model], streams, [spend, tokens]);
             }
-            Step::Extend {
-                which,
-                spend,
-                tokens,
-            } => self.extend(which, [spend, tokens]),
+            Step::Extend { which, wanted } => self.extend(which, wanted),
             Step::Progress { which, percent } => self.progress(which, percent),
             Step::Settle { which, more } => self.settle(which, more),
             Step::Release { which } => self.release(which),
@@ -129,68 +209,112 @@ impl World {
         }
     }
 
-    fn admit(&mut self, key: u128, model: &'static str, ask: [i64; 2]) {
+    fn admit(&mut self, key: u128, model: &'static str, streams: bool, least: [i64; 2]) {
+        let (held, bound) = if streams {
+            (
+                with_tokens(least, EXPECTED + STEP),
+                with_tokens(least, LONGEST),
+            )
+        } else {
+            (least, least)
+        };
         let entry = Entry {
             key,
             model,
             admitted: self.now(),
-            held: ask,
+            least,
+            held,
+            firm: held,
+            granted: held,
+            bound,
+            allowed: streams.then_some(EXPECTED),
             accrued: [0, 0],
             pieces: Vec::new(),
             outcome: Outcome::Open,
         };
-        let requested = |limit: &Value| pair(limit).map_or(1, |pair| ask[pair]);
-        let fits = self
-            .limits
-            .iter()
-            .filter(|limit| binds(limit, &entry))
-            .all(|limit| self.fits(limit, requested(limit)));
-        let path = Path::new(id(key), Some(id(MEMBER)), Some(id(TEAM)), id(ORGANIZATION));
+        let planned = self.plan(entry);
+        let ask = by(model, asked(streams, least));
+        let now = self.now();
         let name = reservation(self.entries.len() as u128);
-        let (asked, now) = (amounts(ask[0], ask[1]), self.now());
-        let before = format!("{:?}", self.real);
-        let preview = self.real.preview(path, asked, model, "openai", now);
-        assert_eq!(
-            before,
-            format!("{:?}", self.real),
-            "a preview leaves no trace"
-        );
-        let decision = self
-            .real
-            .admit(name, path, asked, model, "openai", now)
-            .unwrap();
+        let before = self.real.trace();
+        let preview = self.real.preview(path_of(key), ask.clone(), now);
+        let after = self.real.trace();
+        assert!(before == after, "a preview leaves no trace");
+        let decision = self.real.admit(name, path_of(key), ask, now).unwrap();
         assert_eq!(format!("{:?}", preview.unwrap()), format!("{decision:?}"));
-        assert_eq!(matches!(decision, Decision::Admitted(_)), fits);
-        if fits {
-            self.entries.push(entry);
+        match (decision, planned) {
+            (Decision::Admitted(admission), Some(planned)) => {
+                assert_eq!(admission.held, amounts(planned.held[0], planned.held[1]));
+                assert_eq!(admission.bound, amounts(bound[0], bound[1]));
+                let allowed = planned.allowed.unwrap_or(0);
+                assert_eq!(admission.output_tokens_allowed, allowed);
+                self.entries.push(planned);
+            }
+            (Decision::Refused(_), None) => {
+                assert!(self.real.trace() == after, "a refusal leaves no trace");
+            }
+            (decision, planned) => panic!("{decision:?} {planned:?}"),
         }
     }
 
-    fn extend(&mut self, which: usize, more: [i64; 2]) {
+    /// Extend a stream; where that fails, it and the one that is cut end with what they have used.
+    fn extend(&mut self, which: usize, wanted: i64) {
         let Some(place) = self.open(which) else {
             return;
         };
         let entry = &self.entries[place];
+        let real = self
+            .real
+            .extend(reservation(place as u128), wanted, self.now());
+        let Some(allowed) = entry.allowed else {
+            assert_eq!(real, Ok(Some(0)));
+            return;
+        };
+        if wanted <= allowed {
+            assert_eq!(real, Ok(Some(allowed)));
+            return;
+        }
+        let grown = (wanted + STEP).min(LONGEST);
+        let needed = with_tokens(entry.least, grown + STEP);
+        let more = [0, 1].map(|pair: usize| (needed[pair] - entry.firm[pair]).max(0));
         let is_old = entry.admitted.wall_ns / DAY != self.now().wall_ns / DAY;
-        let hard = |limit: &&Value| limit["mode"] == "hard" && binds(limit, entry);
+        let follows = |limit: &&Value| {
+            limit["mode"] == "hard" && limit["hold"] == "expected" && binds(limit, entry)
+        };
         let asked = |limit: &Value| pair(limit).map_or(0, |pair| more[pair]);
         let fits = self
             .limits
             .iter()
-            .filter(hard)
-            .all(|limit| asked(limit) == 0 || self.fits(limit, asked(limit)));
-        let real = self
-            .real
-            .extend(
-                reservation(place as u128),
-                amounts(more[0], more[1]),
-                self.now(),
-            )
-            .unwrap();
+            .filter(follows)
+            .all(|limit| asked(limit) == 0 || self.fits_firmly(limit, asked(limit)));
         // Which earlier period still binds an old reservation is another test's matter.
-        assert!(is_old || real.is_none() == fits);
-        if real.is_none() {
-            (0..2).for_each(|pair| self.entries[place].held[pair] += more[pair]);
+        assert!(is_old || real.as_ref().unwrap().is_some() == fits);
+        if real == Ok(None) {
+            self.cut(place);
+            return;
+        }
+        assert_eq!(real, Ok(Some(grown)));
+        let entry = &mut self.entries[place];
+        entry.allowed = Some(grown);
+        let has_outgrown = (0..2).any(|pair| needed[pair] > entry.held[pair]);
+        entry.firm = [0, 1].map(|pair: usize| entry.firm[pair] + more[pair]);
+        entry.granted = [0, 1].map(|pair: usize| entry.granted[pair] + more[pair]);
+        if has_outgrown {
+            let expected = with_tokens(entry.least, (GROWTH * (grown + STEP)).min(LONGEST));
+            entry.held = [0, 1].map(|pair: usize| entry.held[pair].max(expected[pair]));
+        }
+    }
+
+    fn cut(&mut self, asking: usize) {
+        let told = self.real.told();
+        let mut cuts = told.iter().filter_map(|word| word.strip_prefix("cut "));
+        let cut: usize = cuts.next().unwrap().parse().unwrap();
+        assert_eq!(cuts.next(), None);
+        assert!(cut >= asking, "the youngest is cut");
+        self.settle_at(cut, 0);
+        if cut != asking {
+            let _ = self.real.told();
+            self.settle_at(asking, 0);
         }
     }
 
@@ -209,6 +333,8 @@ impl World {
         ));
         entry.accrued = new;
         entry.held = [0, 1].map(|pair: usize| entry.held[pair].max(new[pair]));
+        entry.firm = [0, 1].map(|pair: usize| entry.firm[pair].max(new[pair]));
+        entry.bound = [0, 1].map(|pair: usize| entry.bound[pair].max(new[pair]));
         self.real
             .progress(
                 reservation(place as u128),
@@ -219,9 +345,12 @@ impl World {
     }
 
     fn settle(&mut self, which: usize, more: i64) {
-        let Some(place) = self.open(which) else {
-            return;
-        };
+        if let Some(place) = self.open(which) {
+            self.settle_at(place, more);
+        }
+    }
+
+    fn settle_at(&mut self, place: usize, more: i64) {
         let (tick, now) = (self.tick, self.now());
         let entry = &mut self.entries[place];
         let actual = entry.accrued.map(|accrued| accrued + more);
@@ -235,10 +364,10 @@ impl World {
             )
             .unwrap();
         self.settled.push(place);
-        assert_eq!(done.seq, self.settled.len() as u64);
+        assert_eq!(done.seq, LEARNED + self.settled.len() as u64);
         assert_eq!(
             done.overrun_nanos,
-            (actual[0] - self.entries[place].held[0]).max(0)
+            (actual[0] - self.entries[place].granted[0]).max(0)
         );
     }
 
@@ -258,7 +387,9 @@ impl World {
 
     fn book(&mut self, share: usize) {
         self.booked += (self.settled.len() - self.booked) * (share % 101) / 100;
-        self.real.booked_through(self.booked as u64).unwrap();
+        self.real
+            .booked_through(LEARNED + self.booked as u64)
+            .unwrap();
     }
 
     fn reload(&mut self, mask: u16) {
@@ -324,6 +455,17 @@ impl World {
     }
 }
 
+fn asked(streams: bool, least: [i64; 2]) -> Ask {
+    if streams {
+        Ask {
+            input_tokens: least[1],
+            ..stream(least[0], LONGEST, STEP)
+        }
+    } else {
+        fixed(least[0], least[1])
+    }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let wait = prop_oneof![
         0..2 * S,
@@ -332,24 +474,26 @@ fn step() -> impl Strategy<Value = Step> {
         Just(DAY / 2),
         Just(60 * S)
     ];
-    let admit = (any::<bool>(), 0..2_usize, 0..600_i64, 0..600_i64).prop_map(
-        |(other_key, model, spend, tokens)| Step::Admit {
-            other_key,
-            model,
-            spend,
-            tokens,
-        },
+    let admit = (
+        any::<bool>(),
+        0..2_usize,
+        any::<bool>(),
+        0..600_i64,
+        0..600_i64,
     );
+    let admit = admit.prop_map(|(other_key, model, streams, spend, tokens)| Step::Admit {
+        other_key,
+        model,
+        streams,
+        spend,
+        tokens,
+    });
     let extend =
-        (any::<usize>(), 0..300_i64, 0..300_i64).prop_map(|(which, spend, tokens)| Step::Extend {
-            which,
-            spend,
-            tokens,
-        });
+        (any::<usize>(), 0..60_i64).prop_map(|(which, wanted)| Step::Extend { which, wanted });
     prop_oneof![
         3 => wait.prop_map(Step::Wait),
         6 => admit,
-        1 => extend,
+        2 => extend,
         2 => (any::<usize>(), 0..130_i64)
             .prop_map(|(which, percent)| Step::Progress { which, percent }),
         3 => (any::<usize>(), 0..500_i64).prop_map(|(which, more)| Step::Settle { which, more }),

@@ -1,16 +1,14 @@
 //! Previews say what an admission would, and leave nothing behind.
-use comptroller_engine::{Amounts, Decision, Now, Organization, RELEASED_MAX};
+use comptroller_engine::{Decision, NAME_BYTES_MAX, Now, RELEASED_MAX};
 use serde_json::json;
 
 use crate::fixture::{
-    DAY, S, admitted, amounts, ask, at, day, limit, minute, organization, path, policy, refused,
-    reservation, snapshot, spend, states,
+    Asks, DAY, House, S, admitted, amounts, ask, at, by, day, limit, minute, organization, path,
+    policy, refused, reservation, snapshot, spend, states,
 };
 
-fn preview(organization: &mut Organization, ask: Amounts, now: Now) -> Decision {
-    organization
-        .preview(path(), ask, "gpt-4o-mini", "openai", now)
-        .unwrap()
+fn preview(organization: &mut House, ask: impl Asks, now: Now) -> Decision {
+    organization.preview(path(), ask, now).unwrap()
 }
 
 #[test]
@@ -65,15 +63,15 @@ fn a_refusal_is_foretold_to_the_instant_at_which_it_ends() {
 #[test]
 fn what_cannot_be_decided_is_the_same_error() {
     let mut organization = organization(&[limit(1, "budget key spend soft", &day(), i64::MAX)]);
-    let long = "m".repeat(201);
-    let mut code = |ask, model: &str| {
-        let failed = organization.preview(path(), ask, model, "openai", at(0));
+    let long = "m".repeat(NAME_BYTES_MAX + 1);
+    let mut code = |ask: comptroller_engine::Amounts, model: &str| {
+        let failed = organization.preview(path(), by(model, ask.asks()), at(0));
         failed.unwrap_err().code()
     };
     assert_eq!(code(spend(-1), "m"), "invalid_argument");
     assert_eq!(code(spend(0), &long), "invalid_argument");
     let _ = admitted(&mut organization, 1, spend(i64::MAX), at(0));
-    let failed = organization.preview(path(), spend(1), "m", "openai", at(0));
+    let failed = organization.preview(path(), spend(1), at(0));
     assert_eq!(failed.unwrap_err().code(), "overflow");
     assert_eq!(organization.open_reservations(), 1);
 }
@@ -82,11 +80,11 @@ fn what_cannot_be_decided_is_the_same_error() {
 fn a_suspended_organization_refuses_a_preview() {
     let mut suspended = snapshot(&[]);
     suspended["state"] = json!("suspended");
-    let mut organization = Organization::new(policy(&suspended), &[], at(0)).unwrap();
+    let mut organization = House::new(policy(&suspended), &[], at(0)).unwrap();
     let Decision::Refused(refusal) = preview(&mut organization, spend(1), at(0)) else {
         panic!("admitted")
     };
-    assert_eq!(refusal.code, "organization_suspended");
+    assert_eq!(&*refusal.code, "organization_suspended");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Which limit refuses, what it says, and that a refusal leaves no trace.
 use comptroller_engine::decision::WaitsFor;
-use comptroller_engine::{Decision, Mode, Organization, Resource, ScopeKind};
+use comptroller_engine::{Decision, Mode, Resource, ScopeKind, Use};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DAY, S, admitted, amounts, at, day, first, hour, id, limit, minute, organization, path, policy,
-    refused, reload, reservation, snapshot, spend, states,
+    DAY, House, S, admitted, amounts, at, day, first, hour, id, limit, minute, organization, path,
+    placed, policy, refused, reload, reservation, snapshot, spend, states,
 };
 
 #[test]
@@ -21,7 +21,7 @@ fn a_budget_admits_up_to_its_cap_and_not_one_nano_unit_more() {
     );
     let refusal = refused(&mut organization, 3, spend(1), at(0));
     assert_eq!(
-        (refusal.code, refusal.status, refusal.kind),
+        (&*refusal.code, refusal.status, refusal.kind),
         ("team_budget_exceeded", 402, "budget")
     );
     assert_eq!(refusal.scope.kind, ScopeKind::Team);
@@ -60,7 +60,7 @@ fn each_level_has_a_code_of_its_own() {
     for (what, code, status) in expected {
         let mut organization = organization(&[limit(1, what, &minute(), 0)]);
         let refusal = refused(&mut organization, 1, spend(0), at(0));
-        assert_eq!((refusal.code, refusal.status), (code, status), "{what}");
+        assert_eq!((&*refusal.code, refusal.status), (code, status), "{what}");
         assert_eq!(refusal.waits_for, Some(WaitsFor::Never));
     }
 }
@@ -159,7 +159,7 @@ fn a_limit_that_never_frees_is_named_first() {
     ]);
     admitted(&mut organization, 1, spend(0), at(0));
     let refusal = refused(&mut organization, 2, spend(11), at(0));
-    assert_eq!(refusal.code, "tenant_budget_exceeded");
+    assert_eq!(&*refusal.code, "tenant_budget_exceeded");
     assert_eq!(
         (refusal.waits_for, refusal.retry_after_ns),
         (Some(WaitsFor::Never), None)
@@ -183,7 +183,7 @@ fn a_breaker_ignores_holds_opens_at_its_threshold_and_closes_by_itself() {
         .unwrap();
     let refusal = refused(&mut organization, 4, spend(1), at(3 * S));
     assert_eq!(
-        (refusal.code, refusal.waits_for),
+        (&*refusal.code, refusal.waits_for),
         ("spend_circuit_open", Some(WaitsFor::Period))
     );
     assert_eq!(refusal.retry_after_ns, Some(60 * S));
@@ -227,9 +227,7 @@ fn a_limit_with_a_place_binds_only_the_models_and_providers_it_names() {
             .admit(
                 reservation(number),
                 path(),
-                spend(11),
-                model,
-                provider,
+                placed(spend(11), model, provider),
                 at(0),
             )
             .unwrap()
@@ -247,7 +245,7 @@ fn a_suspended_organization_refuses_and_says_so() {
     organization.load(policy(&suspended), &[], at(0)).unwrap();
     let refusal = refused(&mut organization, 1, spend(0), at(0));
     assert_eq!(
-        (refusal.code, refusal.status),
+        (&*refusal.code, refusal.status),
         ("organization_suspended", 403)
     );
     assert_eq!((refusal.kind, refusal.limit), ("organization", None));
@@ -257,19 +255,21 @@ fn a_suspended_organization_refuses_and_says_so() {
 #[test]
 fn models_are_refused_by_the_outermost_scope_that_does_not_list_them() {
     let mut listed = snapshot(&[]);
-    listed["models"] = json!([
-        {"scope": crate::fixture::scope("key"), "allow": []},
-        {"scope": crate::fixture::scope("team"), "allow": ["gpt-4o", "o3"]},
+    listed["rules"] = json!([
+        {"scope": crate::fixture::scope("key"), "models": []},
+        {"scope": crate::fixture::scope("team"), "models": ["gpt-4o", "o3"]},
     ]);
-    let organization = Organization::new(policy(&listed), &[], at(0)).unwrap();
-    assert_eq!(
-        organization.model_refused_by(&path(), "gpt-4o"),
-        Some(ScopeKind::Key)
-    );
-    assert_eq!(
-        organization.model_refused_by(&path(), "gpt-5"),
-        Some(ScopeKind::Team)
-    );
+    let organization = House::new(policy(&listed), &[], at(0)).unwrap();
+    let refused = |model| {
+        let asked = Use {
+            model,
+            ..Use::default()
+        };
+        organization.refused_by_rule(&path(), &asked)
+    };
+    let code = "model_not_allowed";
+    assert_eq!(refused("gpt-4o"), Some((code, ScopeKind::Key)));
+    assert_eq!(refused("gpt-5"), Some((code, ScopeKind::Team)));
 }
 
 #[test]

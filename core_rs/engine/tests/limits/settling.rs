@@ -1,12 +1,28 @@
 //! How reservations end, and what extension and progress do before.
 use comptroller_engine::decision::WaitsFor;
-use comptroller_engine::{Amounts, Error, Organization, UNBOOKED_MAX};
+use comptroller_engine::{Amounts, Error, UNBOOKED_MAX};
 use serde_json::Value;
 
 use crate::fixture::{
-    DAY, S, admitted, amounts, at, day, first, id, limit, minute, organization, path, refused,
-    reservation, spend, states,
+    DAY, House, S, admitted, amounts, at, day, first, id, limit, minute, organization, path,
+    refused, reservation, spend, states, stream, taught,
 };
+
+/// A limit of a day that holds what is expected.
+fn expecting(number: u128, what: &str, cap: i64) -> Value {
+    let mut limit = limit(number, what, &day(), cap);
+    limit["hold"] = "expected".into();
+    limit
+}
+
+/// Used and held of every limit.
+fn figures(organization: &mut House) -> Vec<(i64, i64)> {
+    let figure = |state: &Value, name: &str| state[name].as_i64().unwrap();
+    states(organization, at(0))
+        .iter()
+        .map(|state| (figure(state, "used"), figure(state, "held")))
+        .collect()
+}
 
 #[test]
 fn a_settlement_books_what_it_cost_and_frees_the_rest() {
@@ -66,7 +82,7 @@ fn a_reservation_has_one_end() {
         organization.release(reservation(3), at(0)),
         Err(Error::UnknownReservation)
     );
-    let taken = organization.admit(reservation(2), path(), spend(1), "m", "p", at(0));
+    let taken = organization.admit(reservation(2), path(), spend(1), at(0));
     assert_eq!(taken.unwrap_err(), Error::DuplicateReservation);
 }
 
@@ -123,53 +139,64 @@ fn a_reservation_settles_in_the_period_that_admitted_it() {
 #[test]
 fn an_extension_holds_more_on_all_hard_limits_or_on_none() {
     let limits = [
-        limit(1, "budget key spend hard", &day(), 1_000),
-        limit(2, "budget team spend hard", &day(), 100),
-        limit(3, "breaker team spend metered", &minute(), 1),
+        expecting(1, "budget key spend hard", 1_000),
+        expecting(2, "budget team spend hard", 100),
+        limit(3, "breaker team spend metered", &minute(), 1_000),
+        limit(4, "budget organization spend hard", &day(), 210),
     ];
     let mut organization = organization(&limits);
-    admitted(&mut organization, 1, spend(60), at(0));
+    taught(&mut organization, 55);
+    let admission = admitted(&mut organization, 1, stream(0, 200, 5), at(0));
+    assert_eq!(
+        (admission.output_tokens_allowed, admission.extendable),
+        (55, true)
+    );
+    assert_eq!(
+        (admission.held, admission.bound),
+        (amounts(60, 60), amounts(200, 200))
+    );
     organization
         .progress(reservation(1), spend(5), at(0))
         .unwrap();
-    assert!(
-        organization
-            .extend(reservation(1), spend(40), at(0))
-            .unwrap()
-            .is_none()
-    );
-    assert_eq!(first(&mut organization, at(0)), (5, 95));
-    let refusal = organization
-        .extend(reservation(1), spend(1), at(0))
-        .unwrap()
-        .unwrap();
     assert_eq!(
-        (refusal.code, refusal.waits_for),
-        ("team_budget_exceeded", Some(WaitsFor::OpenRequests))
+        figures(&mut organization),
+        [(5, 55), (5, 55), (5, 195), (5, 195)]
     );
-    assert_eq!(first(&mut organization, at(0)), (5, 95));
+    assert_eq!(organization.extend(reservation(1), 55, at(0)), Ok(Some(55)));
+    assert_eq!(organization.extend(reservation(1), 90, at(0)), Ok(Some(95)));
+    assert_eq!(
+        figures(&mut organization),
+        [(5, 195), (5, 195), (5, 195), (5, 195)]
+    );
+    assert_eq!(organization.extend(reservation(1), 96, at(0)), Ok(None));
+    assert_eq!(organization.told(), ["cut 1"]);
+    assert_eq!(
+        figures(&mut organization),
+        [(5, 195), (5, 195), (5, 195), (5, 195)]
+    );
+    assert_eq!(organization.extend(reservation(1), 96, at(0)), Ok(None));
+    assert!(organization.told().is_empty());
 }
 
 #[test]
-fn an_extension_counts_in_the_period_of_the_admission() {
-    let mut organization = organization(&[limit(1, "budget team spend hard", &day(), 100)]);
-    admitted(&mut organization, 1, spend(60), at(0));
-    admitted(&mut organization, 2, spend(100), at(DAY));
-    assert!(
-        organization
-            .extend(reservation(1), spend(40), at(DAY))
-            .unwrap()
-            .is_none()
-    );
-    let refusal = organization
-        .extend(reservation(1), spend(1), at(DAY))
-        .unwrap()
-        .unwrap();
+fn an_extension_counts_in_the_period_of_the_admission_and_cuts_only_there() {
+    let mut organization = organization(&[expecting(1, "budget team spend hard", 100)]);
+    taught(&mut organization, 50);
+    admitted(&mut organization, 1, stream(0, 200, 5), at(0));
+    admitted(&mut organization, 2, stream(0, 95, 5), at(DAY));
     assert_eq!(
-        (refusal.limit.unwrap().held, refusal.retry_after_ns),
-        (100, None)
+        organization.extend(reservation(1), 90, at(DAY)),
+        Ok(Some(95))
     );
-    assert_eq!(first(&mut organization, at(DAY)), (0, 100));
+    assert_eq!(first(&mut organization, at(DAY)), (0, 55));
+    assert_eq!(organization.extend(reservation(1), 96, at(DAY)), Ok(None));
+    assert_eq!(organization.told(), ["cut 1"]);
+    assert_eq!(
+        organization.extend(reservation(2), 56, at(DAY)),
+        Ok(Some(61))
+    );
+    // It outgrew what was expected of it, so all that it can cost is kept from new requests.
+    assert_eq!(first(&mut organization, at(DAY)), (0, 95));
 }
 
 #[test]
@@ -192,7 +219,7 @@ fn progress_moves_a_hold_to_use_and_never_back() {
         .unwrap();
     assert_eq!(first(&mut organization, at(2 * S)), (130, 0));
     assert_eq!(
-        refused(&mut organization, 2, spend(0), at(2 * S)).code,
+        &*refused(&mut organization, 2, spend(0), at(2 * S)).code,
         "rate_limit_exceeded"
     );
     let _ = organization
@@ -208,7 +235,7 @@ fn a_release_gives_back_what_was_used_so_far_on_every_window() {
         limit(2, "breaker key spend metered", &minute(), 100),
     ];
     let mut organization = organization(&limits);
-    let figures = |organization: &mut Organization, now| {
+    let figures = |organization: &mut House, now| {
         states(organization, now)
             .iter()
             .map(|state| [&state["used"], &state["held"], &state["settled"]].map(Value::as_i64))
@@ -236,7 +263,7 @@ fn amounts_that_are_negative_or_overflow_change_nothing() {
     let ask = |number, amounts: Amounts| (reservation(number), amounts);
     for (id, amounts) in [ask(2, spend(1)), ask(2, spend(-1)), ask(2, amounts(0, -1))] {
         let code = organization
-            .admit(id, path(), amounts, "m", "p", at(0))
+            .admit(id, path(), amounts, at(0))
             .unwrap_err()
             .code();
         assert_eq!(
@@ -250,9 +277,10 @@ fn amounts_that_are_negative_or_overflow_change_nothing() {
     }
     assert_eq!(
         organization
-            .extend(reservation(1), spend(1), at(0))
-            .unwrap_err(),
-        Error::Overflow
+            .extend(reservation(1), -1, at(0))
+            .unwrap_err()
+            .code(),
+        "invalid_argument"
     );
     assert_eq!(first(&mut organization, at(0)), (0, i64::MAX));
     let _ = organization
@@ -310,7 +338,7 @@ fn admission_stops_when_the_ledger_is_too_far_behind() {
             .settle(reservation(number), spend(0), at(0))
             .unwrap();
     }
-    let stopped = organization.admit(reservation(full), path(), spend(0), "m", "p", at(0));
+    let stopped = organization.admit(reservation(full), path(), spend(0), at(0));
     assert_eq!(stopped.unwrap_err(), Error::UnbookedFull);
     organization.booked_through(1).unwrap();
     admitted(&mut organization, full, spend(0), at(0));

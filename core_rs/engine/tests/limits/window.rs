@@ -71,6 +71,7 @@ proptest! {
                     let retry_ns = now_ns + refusal.retry_after_ns.unwrap();
                     prop_assert!(retry_ns > now_ns && retry_ns <= now_ns + 61 * S);
                 }
+                other => panic!("{other:?}"),
             }
             prop_assert!(exact(&passed, i128::from(now_ns) - i128::from(60 * S), now_ns) <= 10);
         }
