@@ -116,25 +116,26 @@ class ChatCompletions:
     async def _admit(self, client: Client, course: Course, question: Question) -> Reservation:
         """Hold what the request may cost on every limit, or raise why it is refused."""
         taken: dict[str, int] = {}
-        # What was asked for before a downgrade, in case the cheaper model does not fit either.
-        before: Question | None = None
+        # What was asked for before each downgrade, in case the cheaper model does not fit either.
+        before: list[tuple[Question, Step]] = []
         while True:
             course.deployment = question.deployment
             decision, _ = await self._assessor.decide(
                 course, question, self._reserve, taken=tuple(taken.items()), may_wait=True
             )
             if isinstance(decision, Waiting):
-                decision = await self._wait(client, course, decision)
+                decision = await self._wait(client, course, question, decision)
             if isinstance(decision, Admission):
                 return self._reservation(course, question, decision)
             if isinstance(decision, Diversion):
                 taken[decision.limit_id] = decision.step + 1
                 other = self._divert(client, course, question, decision)
                 if other is not None:
-                    before, question = question, other
-            elif before is not None:
-                question, before = before, None
-                course.steps.pop()
+                    before.append((question, course.steps[-1]))
+                    question = other
+            elif before:
+                question, downgrade = before.pop()
+                course.steps.remove(downgrade)
             else:
                 course.refusal = decision
                 raise self._assessor.problem(course, question, decision)
@@ -147,11 +148,13 @@ class ChatCompletions:
         course.admission = admission
         return Reservation(self._books, course, admission, self._assessor.sheet, question)
 
-    async def _wait(self, client: Client, course: Course, waiting: Waiting) -> Outcome:
+    async def _wait(
+        self, client: Client, course: Course, question: Question, waiting: Waiting
+    ) -> Outcome:
         """Stand in line until there is room, or until the time or the client's patience is up.
 
-        Raises `ClientGone` when nobody waits any more, and `Problem` when key or organization was
-        switched off meanwhile; nothing is held then.
+        Raises `ClientGone` when nobody waits any more, and `Problem` when key, organization or
+        model was switched off meanwhile, or the server stops; nothing is held then.
         """
         if waiting.is_queued:
             course.steps.append(Step(waiting.limit_id, 100, "queue"))
@@ -172,7 +175,7 @@ class ChatCompletions:
             client.on_gone = None
             course.waited_ns += self._clock.mono_ns() - began_ns
         try:
-            self._assessor.begin_again(client, course)
+            self._assessor.begin_again(client, course, question)
         except Problem:
             if isinstance(outcome, Admission):
                 self._enforcer.release(organization, course.request_id)

@@ -356,7 +356,7 @@ class Reservation:
             record = msgspec.structs.replace(record, entry=entry)
         elif settlement.overrun_nanos:
             LOG.warning("overrun", nanos=settlement.overrun_nanos, model=self.chat.model)
-            raised = self._calibrate(measured, settlement) if is_whole else None
+            raised = self._calibrate(measured, settlement)
             record = msgspec.structs.replace(record, calibration_raised=raised)
         self._books.recorder.put(record)
         return measured
