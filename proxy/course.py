@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -164,7 +164,7 @@ class Course:
             error_code=problem.code if problem and not refusal else None,
             entry=_entry(settlement, now_ns),
             seq=settlement.seq if settlement else 0,
-            crossings=_crossings(settlement),
+            crossings=_crossings(settlement, now_ns),
         )
 
     def _decision(self) -> Decision:
@@ -200,11 +200,12 @@ def _entry(settlement: Settlement | None, now_ns: int) -> LedgerEntry | None:
     return LedgerEntry(settled_at_ns=now_ns, overrun_nanos=settlement.overrun_nanos)
 
 
-def _crossings(settlement: Settlement | None) -> tuple[Crossing, ...]:
-    crossed: list[tuple[Any, ...]] = [] if settlement is None else [*settlement.crossed]
+def _crossings(settlement: Settlement | None, now_ns: int) -> tuple[Crossing, ...]:
+    if settlement is None:
+        return ()
     return tuple(
-        Crossing(_uuid(limit_id), starts_at_ns, percent, settled, cap)
-        for limit_id, starts_at_ns, percent, _, settled, cap in crossed
+        Crossing(_uuid(limit_id), starts_at_ns, percent, settled, cap, now_ns if repeat else 0)
+        for limit_id, starts_at_ns, percent, repeat, settled, cap in settlement.crossed
     )
 
 
