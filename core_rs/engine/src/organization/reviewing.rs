@@ -189,6 +189,8 @@ impl<'a> Review<'a> {
     fn note_steps(&mut self, limit: &'a Limit, scope: Scope, settled: i64, sum: i64, ask: &Ask) {
         let is_passed = limit.mode != Mode::Hard && sum > limit.cap;
         let taken = ask.steps_taken(limit.id);
+        // Of several confirmations one is asked for, the last: it stands for those before it.
+        let mut confirm = None;
         for (at, step) in limit.steps.iter().enumerate().skip(taken) {
             let applies = if step.percent < 100 {
                 reaches(settled, limit.cap, step.percent)
@@ -204,11 +206,12 @@ impl<'a> Review<'a> {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
                     return keep_first(&mut self.downgrade, ruled);
                 }
-                Action::Confirm if applies => {
-                    return keep_first(&mut self.confirm, ruled);
-                }
+                Action::Confirm if applies => confirm = Some(ruled),
                 _ => {}
             }
+        }
+        if let Some(ruled) = confirm {
+            keep_first(&mut self.confirm, ruled);
         }
     }
 }
