@@ -16,6 +16,8 @@
 mod auditor;
 mod book;
 mod ledger;
+#[cfg(feature = "planted")]
+mod planted;
 mod policy;
 mod random;
 mod request;

@@ -18,6 +18,8 @@ use crate::request::{Request, State};
 
 /// After so long without anything else every waiter must have been heard.
 const PATIENCE_NS: u64 = 400 * S;
+/// A hundred times the events of a usual run.
+const EVENTS_MAX: u64 = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
@@ -166,6 +168,9 @@ impl World {
             if self.seen.events % 4 == 0 {
                 self.check_states();
             }
+            let events = self.seen.events;
+            self.auditor
+                .require(events < EVENTS_MAX, || "the run never ends".to_owned());
             if !self.auditor.faults.is_empty() {
                 return Err(self.failure());
             }
