@@ -145,11 +145,15 @@ impl Organization {
         let verdicts = self.review_more(shared, &routes, &facts, growth.firm, shown)?;
         let refusal = decision::refusal(&verdicts, &[], &facts.path, &self.version, shown);
         if let Some(refusal) = refusal {
-            let places = verdicts
+            let named = refusal.limit.as_ref().map(|limit| limit.limit_id);
+            let mut places: Vec<Place> = verdicts
                 .iter()
-                .map(|verdict| (verdict.scope, verdict.limit.id));
+                .map(|verdict| (verdict.scope, verdict.limit.id))
+                .collect();
+            // Who is cut is told the limit that the refusal names, so it is cut for that one.
+            places.sort_by_key(|place| Some(place.1) != named);
             return Ok(More::Failed {
-                places: places.collect(),
+                places,
                 refusal: Box::new(refusal),
             });
         }
