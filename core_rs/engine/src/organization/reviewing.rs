@@ -205,7 +205,10 @@ impl<'a> Review<'a> {
             };
             match &step.action {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
-                    return keep_first(&mut self.downgrade, ruled);
+                    if confirm.is_none() {
+                        return keep_first(&mut self.downgrade, ruled);
+                    }
+                    break;
                 }
                 Action::Confirm if applies => confirm = Some(ruled),
                 _ => {}
