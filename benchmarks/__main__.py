@@ -1,6 +1,6 @@
 """`make bench`: measure this machine and print each figure beside its floor and its target.
 
-    python -m benchmarks [S1 S5 S7 S11a S11b S11c S15 dashboards]      only the named ones
+    python -m benchmarks [S1 S5 S6 S7 S11a S11b S11c S14 S15 dashboards]      only the named ones
 
 Times are CPU microseconds, user and system, of the server's processes; each ratio is the median of
 rounds in which both were measured in turn. Server on one core, load and provider on the other.
@@ -22,8 +22,10 @@ from benchmarks import (
     fanout,
     freshness,
     governance,
+    scale,
     small_queries,
     streaming,
+    truth,
 )
 from benchmarks.installation import provider
 from benchmarks.table import Row, print_rows
@@ -33,10 +35,12 @@ Measure = Callable[[Path, int], list[Row]]
 BENCHMARKS: dict[str, tuple[str, Measure]] = {
     "S1": ("S1, S4: CPU µs a request, 1 KB in one piece", governance.measure),
     "S5": ("S5: µs an admission over 12 limits", admission.measure),
+    "S6": ("S6: µs of CPU a request decided, by size of the installation", scale.measure),
     "S7": ("S7: CPU µs a chunk of a stream", streaming.measure),
     "S11a": ("S11: small queries a second; floor: Strawberry's controller", small_queries.measure),
     "S11b": ("S11: snapshots to 100 listeners; floor: Strawberry's handler", fanout.measure),
     "S11c": ("S11: a page of 50; floor: a query of one row", decision_pages.measure),
+    "S14": ("S14: truth in both directions; floor: settled alone", truth.measure),
     "S15": ("S15: from settlement to subscribers", freshness.measure),
     "dashboards": ("The proxy beside dashboards; floor: without", beside_dashboards.measure),
 }

@@ -46,6 +46,8 @@ TARGETS = {
     "unrecorded": "benchmarks.unrecorded:create_app",
     "product": APPLICATION,
     "stock": "benchmarks.stock:create_app",
+    "crowded-small": "benchmarks.crowded:create_small",
+    "crowded-large": "benchmarks.crowded:create_large",
     "fanout": "benchmarks.fanout_server:create_app",
 }
 # What most benchmarks compare.
@@ -174,12 +176,19 @@ def _server(name: str, folder: Path, provider_port: int) -> Iterator[Server]:
 @contextmanager
 def running(name: str, environment: dict[str, str], secrets: Secrets) -> Iterator[Server]:
     """Run a server over an installation that there is."""
+    with listening(name, environment) as (pid, port):
+        yield Server(pid, port, secrets)
+
+
+@contextmanager
+def listening(name: str, environment: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """Run a server on its core until the end of the block; gives its process id and port."""
     port = free_port()
     environment = {**environment, "COMPTROLLER_PORT": str(port)}
     arguments = ("benchmarks.installation", name)
     with pinned(*arguments, core=SERVER_CORE, environment=environment) as process:
         until_answering(port)
-        yield Server(process.pid, port, secrets)
+        yield process.pid, port
 
 
 def global_organization_id(file: Path) -> str:
@@ -192,11 +201,16 @@ def global_organization_id(file: Path) -> str:
 
 def environment_of(folder: Path, provider_port: int) -> dict[str, str]:
     """Write the settings of an installation in a folder."""
-    upstreams = folder / "upstreams.json"
-    upstreams.write_text(json.dumps(_upstreams(provider_port)))
+    return environment_with(folder, _upstreams(provider_port))
+
+
+def environment_with(folder: Path, upstreams: dict[str, object]) -> dict[str, str]:
+    """Write the settings of an installation in a folder, with upstreams of one's own."""
+    path = folder / "upstreams.json"
+    path.write_text(json.dumps(upstreams))
     return {
         "COMPTROLLER_DATA_DIR": str(folder),
-        "COMPTROLLER_UPSTREAMS_FILE": str(upstreams),
+        "COMPTROLLER_UPSTREAMS_FILE": str(path),
         "COMPTROLLER_DATABASE_URL": "",
         **POINTS,
     }

@@ -12,6 +12,7 @@ import itertools
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,7 +24,8 @@ TIMES_MAX = 1_000
 class Load(msgspec.Struct, kw_only=True):
     """What to send: one request, over and over, on each of the connections.
 
-    With `bodies` each of them in turn, in place of `body`. With `per_s` so many a second at even
+    With `bodies` each of them in turn, in place of `body`; with a `secrets_file` each of its lines
+    in turn as the bearer's token. With `per_s` so many a second at even
     distances, whatever the answers take: times are then from the moment each was due.
     """
 
@@ -34,6 +36,7 @@ class Load(msgspec.Struct, kw_only=True):
     body: str
     bodies: list[str] = []
     headers: dict[str, str] = {}
+    secrets_file: str = ""
     per_s: float = 0
 
 
@@ -184,12 +187,17 @@ def _thinned(times_us: list[float]) -> list[float]:
 def _requests_of(load: Load) -> list[bytes]:
     head = "".join(f"{name}: {value}\r\n" for name, value in load.headers.items())
     bodies = [body.encode() for body in load.bodies or [load.body]]
+    heads = [head]
+    if load.secrets_file:
+        secrets = Path(load.secrets_file).read_text().split()
+        heads = [f"{head}authorization: Bearer {secret}\r\n" for secret in secrets]
     return [
         (
-            f"POST {load.path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{head}"
+            f"POST {load.path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{each}"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         ).encode()
         + body
+        for each in heads
         for body in bodies
     ]
 

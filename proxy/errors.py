@@ -30,7 +30,8 @@ class Problem(Exception):
     """Why a request is not served, as the caller will read it.
 
     `limit` holds the figures of a limit that refused. `should_retry` is for the SDKs.
-    `original` is a provider's own error body, handed on as it is.
+    `original` is a provider's own error body, handed on as it is; `facts` are further members
+    of the error. An error that `tells_charge` says what was `charged`, once that is known.
     """
 
     status: int
@@ -42,6 +43,10 @@ class Problem(Exception):
     should_retry: bool = False
     headers: tuple[Header, ...] = field(default=())
     original: bytes = b""
+    facts: dict[str, Any] = field(default_factory=dict)
+    tells_charge: bool = False
+    charged: str | None = None
+    currency: str | None = None
 
     @property
     def type(self) -> str:
@@ -60,7 +65,10 @@ class Problem(Exception):
         }
         if self.limit is not None:
             error["limit"] = self.limit
-        return error
+        if self.charged is not None:
+            error["charged"] = self.charged
+            error["currency"] = self.currency
+        return {**error, **self.facts}
 
     def body(self) -> bytes:
         """Write the body of the answer."""
@@ -130,6 +138,16 @@ def not_decided() -> Problem:
         "through. Try again.",
         retry_after_s=1,
         should_retry=True,
+    )
+
+
+def model_not_priced(model: str, currency: str) -> Problem:
+    """Make the problem of a model that has no price its organization could be charged."""
+    return Problem(
+        403,
+        "model_not_priced",
+        f"There is no price in {currency} for the model {model!r}.",
+        "model",
     )
 
 

@@ -13,6 +13,7 @@ from core_rs import Engine, KeyLimits
 from proxy.authentication import Authenticator, check_state
 from proxy.client import Client
 from proxy.refusals import amount, visible_scopes
+from proxy.rulings import Rulings
 from proxy.serving import Serving, answer_json, policy_header
 
 
@@ -32,6 +33,7 @@ class _State(msgspec.Struct):
     window: str
     time_zone: str | None
     mode: str
+    hold: str
     cap: int
     used: int
     held: int
@@ -88,6 +90,7 @@ class Limits:
         clock: Clock,
     ) -> None:
         self._engine = engine
+        self._rulings = Rulings(engine)
         self._authenticator = authenticator
         self._currencies = currencies
         self._serving = serving
@@ -103,8 +106,9 @@ class Limits:
         check_state(principal)
         currency = self._currencies[principal.organization_id]
         found = self._engine.key_limits(principal.key, wall_ns, mono_ns)
+        detail = self._rulings.of(principal).refusal_detail
         answer = LimitsAnswer(
-            data=_limits(found),
+            data=_limits(found, detail),
             currency=currency,
             policy_version=found.policy_version,
             as_of=instant(wall_ns).isoformat(),
@@ -113,8 +117,8 @@ class Limits:
         await answer_json(client, request_id, msgspec.json.encode(answer), [header])
 
 
-def _limits(found: KeyLimits) -> list[LimitAnswer]:
-    seen = visible_scopes(found.member_id)
+def _limits(found: KeyLimits, detail: str) -> list[LimitAnswer]:
+    seen = visible_scopes(found.member_id, detail)
     states = msgspec.json.decode(found.states_json(), type=list[_State])
     return [_limit(state, is_seen=state.scope.kind in seen) for state in states]
 
@@ -152,6 +156,8 @@ def _figures(state: _State) -> dict[str, str | int]:
 
 def _resets_at_ns(state: _State, *, is_seen: bool) -> int | None:
     """Tell when the period ends, an open breaker closes, or the window is empty again."""
+    if state.window == "lifetime":
+        return None
     if state.time_zone is not None:
         return state.ends_at_ns
     if state.open:

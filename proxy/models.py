@@ -9,8 +9,11 @@ from controlplane.clock import Clock
 from core_rs import Engine
 from proxy.authentication import Authenticator, check_state
 from proxy.client import Client
-from proxy.routing import Catalogue
+from proxy.routing import Catalogue, Deployment
 from proxy.serving import Serving, answer_json
+
+# The one route that models are asked on so far.
+ENDPOINT = "/v1/chat/completions"
 
 
 class Models:
@@ -50,6 +53,17 @@ class Models:
                 "owned_by": each.provider,
             }
             for each in self._catalogue.models()
-            if self._engine.model_refused_by(key, each.model) is None
+            if self._is_allowed(key, each)
         ]
         return msgspec.json.encode({"object": "list", "data": data})
+
+    def _is_allowed(self, key: int, deployment: Deployment) -> bool:
+        refused = self._engine.refused_by_rule(
+            key,
+            model=deployment.model,
+            provider=deployment.provider,
+            endpoint=ENDPOINT,
+            request_class="interactive",
+            tier=deployment.tier,
+        )
+        return refused is None

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from core_rs import ChatAnswer, StreamMeter
+from core_rs import ChatAnswer, Refusal, StreamMeter
 from proxy.course import Course
 from proxy.errors import RETRY_AFTER_SDK_MAX_S, Problem
 from proxy.settlement import Reservation
@@ -145,12 +145,25 @@ def bad_response(detail: str, code: str = "upstream_bad_response") -> Problem:
 
 
 def outgrown() -> Problem:
-    """Make the problem of a stream that became dearer than what was reserved for it."""
+    """Make the problem of a stream that became longer than what was reserved for it."""
     return Problem(
         402,
         "stream_cut_by_limit",
-        "The stream was cut because it cost as much as was reserved for it; what was generated "
-        "until then is charged.",
+        "The stream was cut because it reached its bound; what was generated until then is "
+        "charged.",
+        tells_charge=True,
+    )
+
+
+def cut(refusal: Refusal) -> Problem:
+    """Make the problem of a stream that a limit left no room to go on."""
+    return Problem(
+        402,
+        "stream_cut_by_limit",
+        f"The stream was cut because the {refusal.scope_kind} {refusal.kind} limit on "
+        f"{refusal.resource} ({refusal.window}) has no room for more; what was generated until "
+        "then is charged.",
+        tells_charge=True,
     )
 
 

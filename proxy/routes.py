@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
+from controlplane.calibrations.queries import load_calibrations
 from controlplane.clock import Clock
 from controlplane.db import Database
 from controlplane.events import Events
 from controlplane.ids import IdSource
 from controlplane.ledger.recorder import Recorder
+from controlplane.ledger.records import BreakerEvent
 from controlplane.settings import ControlSettings
-from core_rs import Engine, warm_vocabularies
+from core_rs import Effect, Engine, warm_vocabularies
 from proxy.admission import ChatCompletions
 from proxy.assessment import Assessor
 from proxy.authentication import Authenticator
+from proxy.calibrations import Calibrations
 from proxy.client import Client
+from proxy.confirmations import Confirmations
+from proxy.enforcement import Enforcer
 from proxy.errors import Problem
 from proxy.estimates import Estimates
 from proxy.limits import Limits
@@ -61,12 +67,18 @@ class Proxy:
         self._serving = serving = Serving(ids, settings, Timeouts())
         authenticator = Authenticator(engine, pepper)
         currencies = self._feed.currencies
-        books = Books(engine, recorder, clock)
+        self._calibrations = Calibrations()
+        self._database = database
+        self._recorder = recorder
+        self._enforcer = Enforcer(engine, clock, self._tell_breaker)
+        self._feed.on_loaded = self._enforcer.policy_changed
+        books = Books(self._enforcer, recorder, clock, self._calibrations)
         assessor = Assessor(
             books=books,
             catalogue=catalogue,
             authenticator=authenticator,
             currencies=currencies,
+            calibrations=self._calibrations,
         )
         self._chat = ChatCompletions(
             books=books,
@@ -75,6 +87,7 @@ class Proxy:
             clock=clock,
             settings=settings,
             running=self._running,
+            confirmations=Confirmations(pepper, clock.wall_ns()),
         )
         self._models = Models(
             engine=engine,
@@ -107,7 +120,10 @@ class Proxy:
         # Loading takes tens of milliseconds, which no request should wait for.
         warm_vocabularies()
         self._events.subscribe(self._feed.apply)
+        self._events.subscribe_installation(self._feed.apply_installation)
+        self._events.subscribe_installation(self._load_calibrations)
         await self._feed.load_all()
+        await self._load_calibrations()
 
     async def stop(self) -> None:
         """Let running requests finish, end those that do not, and close what is open.
@@ -115,9 +131,29 @@ class Proxy:
         A request that is ended is settled and put on record when this returns.
         """
         grace_s = self._settings.shutdown_grace_s
+        self._enforcer.stop()
         await self._running.end(grace_s=grace_s, last_words_s=LAST_WORDS_S)
         await self._feed.stop()
         await self._catalogue.aclose()
+
+    async def _load_calibrations(self) -> None:
+        async with self._database.read() as session:
+            self._calibrations.replace(await load_calibrations(session))
+
+    def _tell_breaker(self, organization_id: str, effect: Effect) -> None:
+        """Put on record that a breaker opened or closed."""
+        self._recorder.put_event(
+            BreakerEvent(
+                organization_id=UUID(organization_id),
+                limit_id=UUID(effect.limit_id),
+                scope_kind=effect.scope_kind or "",
+                scope_id=UUID(effect.scope_id),
+                is_open=effect.is_open or False,
+                sum_nanos=effect.sum or 0,
+                cap_nanos=effect.cap or 0,
+                at_ns=effect.at_wall_ns or 0,
+            )
+        )
 
     def _route(
         self, path: str, method: str | None, handle: Handle, *, is_mount: bool = False

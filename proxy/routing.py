@@ -41,6 +41,9 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `all_tokens_visible` is false for models that bill reasoning they do not show.
     `on_disconnect`: `drain` reads on after a client left, `cancel` closes the connection of a
     stream, for providers that then stop generating and billing, `abort_tail_tokens` later at most.
+    `tier` is what rules and limits know the model's class by. `can_stream` is false for what only
+    answers in one piece. `reasoning_tokens_per_s` is how fast it bills what it does not show.
+    `output_cap_field` is how the provider calls the most tokens of an answer.
     """
 
     name: str
@@ -50,7 +53,11 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vocabulary: str | None = None
     all_tokens_visible: bool = True
     on_disconnect: Literal["drain", "cancel"] = "drain"
-    abort_tail_tokens: int = 0
+    abort_tail_tokens: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    tier: Annotated[str, msgspec.Meta(min_length=1, max_length=200)] | None = None
+    can_stream: bool = True
+    reasoning_tokens_per_s: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
+    output_cap_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
 
 
 class UpstreamEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -94,6 +101,20 @@ class Deployment:
     all_tokens_visible: bool
     on_disconnect: Literal["drain", "cancel"]
     abort_tail_tokens: int
+    tier: str | None = None
+    can_stream: bool = True
+    reasoning_tokens_per_s: int | None = None
+    output_cap_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+
+    @property
+    def follows_streams(self) -> bool:
+        """Whether the hold of a request can follow its stream, which is cut where room ends.
+
+        That takes a provider that stops billing when it is cut off, and tokens that are seen or
+        come at a known pace.
+        """
+        is_measured = self.all_tokens_visible or self.reasoning_tokens_per_s is not None
+        return self.on_disconnect == "cancel" and self.can_stream and is_measured
 
 
 class Catalogue:
@@ -108,12 +129,16 @@ class Catalogue:
 
         Raises `Problem` (404) for a name that no deployment has.
         """
-        deployment = self._by_model.get(model)
+        deployment = self.find(model)
         if deployment is None:
             raise Problem(
                 404, "model_not_found", f"No deployment serves the model {model[:100]!r}.", "model"
             )
         return deployment
+
+    def find(self, model: str) -> Deployment | None:
+        """Find who serves exactly this model, if anybody does."""
+        return self._by_model.get(model)
 
     def models(self) -> list[Deployment]:
         """List all deployments by name."""
@@ -183,6 +208,10 @@ def _deployment(
         all_tokens_visible=model.all_tokens_visible,
         on_disconnect=model.on_disconnect,
         abort_tail_tokens=model.abort_tail_tokens,
+        tier=model.tier,
+        can_stream=model.can_stream,
+        reasoning_tokens_per_s=model.reasoning_tokens_per_s,
+        output_cap_field=model.output_cap_field,
     )
 
 

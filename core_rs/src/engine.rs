@@ -360,6 +360,10 @@ impl PyEngine {
             .organization_number(self::organization_id(organization_id)?)?)
     }
 
+    fn organization_id(&self, organization: u32) -> Result<String> {
+        Ok(self.0.organization_id(organization)?.to_string())
+    }
+
     fn open_reservations(&self, organization_id: &str) -> Result<usize> {
         Ok(self
             .0

@@ -54,13 +54,23 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     streams: bool
     wants_usage: bool
 
-    def upstream_body(self, upstream_model: str) -> bytes:
-        """Give the body to forward: the model's name there, and usage always asked for."""
+    def upstream_body(
+        self, upstream_model: str, *, streams: bool, output_cap: tuple[str, int] | None = None
+    ) -> bytes:
+        """Give the body to forward: the model's name there, and usage always asked for.
+
+        `streams` asks for a stream, also where the caller did not. `output_cap` names the field
+        and the most tokens of an answer, for a request that says nothing of it.
+        """
         edits: list[tuple[Span, bytes]] = []
         if upstream_model != self.model:
             edits.append((self.spans["model"], msgspec.json.encode(upstream_model)))
-        if self.streams and not self.wants_usage:
+        if streams and not self.streams:
+            edits.append(self._member_edit("stream", b"true"))
+        if streams and not self.wants_usage:
             edits.append(self._usage_edit())
+        if output_cap is not None:
+            edits.append(self._member_edit(output_cap[0], b"%d" % output_cap[1]))
         return _splice(self.body, edits)
 
     def input_tokens_counted(self, vocabulary: str) -> int:
@@ -84,10 +94,14 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
         else:
             options = msgspec.json.decode(given)
         asked = msgspec.json.encode({**options, "include_usage": True})
-        if given is not None:
-            return self.spans["stream_options"], asked
+        return self._member_edit("stream_options", asked)
+
+    def _member_edit(self, name: str, value: bytes) -> tuple[Span, bytes]:
+        """Set a member: in its place, or before all others."""
+        if name in self.spans:
+            return self.spans[name], value
         front = self.body.index(b"{") + 1
-        return (front, front), b'"stream_options":' + asked + b","
+        return (front, front), b'"%s":%s,' % (name.encode(), value)
 
 
 def parse_chat(body: bytes) -> ChatRequest:

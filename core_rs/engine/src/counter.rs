@@ -19,6 +19,8 @@ use meter::{Account, PeriodMeter, RollingMeter, gauge};
 pub(crate) struct Held {
     pub(crate) expected: i64,
     pub(crate) bound: i64,
+    /// What streams can have cost before they must ask for more; at most `expected`.
+    pub(crate) firm: i64,
 }
 
 impl Held {
@@ -34,16 +36,20 @@ impl Held {
     }
 
     fn add(&mut self, more: Self) -> Result<()> {
-        let bound = money::add(self.bound, more.bound)?;
-        self.expected = money::add(self.expected, more.expected)?;
-        self.bound = bound;
+        *self = Self {
+            expected: money::add(self.expected, more.expected)?,
+            bound: money::add(self.bound, more.bound)?,
+            firm: money::add(self.firm, more.firm)?,
+        };
         Ok(())
     }
 
     fn take(&mut self, part: Self) -> Result<()> {
-        let bound = money::subtract(self.bound, part.bound)?;
-        self.expected = money::subtract(self.expected, part.expected)?;
-        self.bound = bound;
+        *self = Self {
+            expected: money::subtract(self.expected, part.expected)?,
+            bound: money::subtract(self.bound, part.bound)?,
+            firm: money::subtract(self.firm, part.firm)?,
+        };
         Ok(())
     }
 }
@@ -70,6 +76,18 @@ impl Measure {
     /// Return what hard limits count.
     pub(crate) fn hard(&self, hold: Hold) -> Result<i64> {
         money::add(self.used, self.held(hold))
+    }
+
+    /// Return the same as a stream sees it that must go on: others hold what they may relay.
+    pub(crate) fn firmly(self) -> Self {
+        let expected = self.held.firm;
+        Self {
+            held: Held {
+                expected,
+                ..self.held
+            },
+            ..self
+        }
     }
 
     /// Return the same as a limit sees it from whose sum something is taken off.

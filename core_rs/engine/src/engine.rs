@@ -417,6 +417,14 @@ impl Engine {
             .ok_or(Error::UnknownOrganization)
     }
 
+    /// Return the id of an organization.
+    ///
+    /// # Errors
+    /// `UnknownOrganization`.
+    pub fn organization_id(&self, number: u32) -> Result<Id> {
+        Ok(self.slot(number)?.id)
+    }
+
     fn slot(&self, number: u32) -> Result<Arc<Slot>> {
         self.slots.read().map_err(|_| Error::Poisoned)?.get(number)
     }

@@ -11,8 +11,36 @@ pub const SAMPLES_MIN: usize = 5;
 pub const ESTIMATES_MAX: usize = 16_384;
 /// Most models that are told apart; further ones are not learned.
 const MODELS_MAX: usize = 1_024;
-/// Of a hundred answers so many are expected to be no longer than the estimate.
-pub const QUANTILE_PERCENT: usize = 95;
+
+/// How far ahead is held for streams; `examples/truth.rs` prints what other figures would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Foresight {
+    /// Of a hundred answers so many are expected to be no longer than what is held for one.
+    pub expected_percent: usize,
+    /// An answer that is longer is expected to grow to so many times its length so far.
+    ///
+    /// Lengths have heavy tails. What it may grow to is kept from new requests only: streams that
+    /// are open may take it, so that none is cut for money that nobody has used.
+    pub growth: i64,
+    /// So many of a hundred answers are too short for a rest of a limit to be begun for them.
+    ///
+    /// A request that takes the last rest is all but certain to be cut if the rest is shorter.
+    pub rest_percent: usize,
+}
+
+impl Default for Foresight {
+    /// With 200 typical requests to a cap, 50 at once: 98.9 % of it used, 0.9 % of streams cut.
+    ///
+    /// Without growth 7 % are cut; with a quantile of 99 and no growth 3.5 %, and at small caps a
+    /// third of the money is refused to everybody.
+    fn default() -> Self {
+        Self {
+            expected_percent: 95,
+            growth: 3,
+            rest_percent: 10,
+        }
+    }
+}
 
 /// For whom an answer was made.
 #[derive(Clone, Copy, Debug)]

@@ -28,7 +28,7 @@ pub use charging::{RATES_MAX, Terms};
 pub use decision::{Admission, Decision, Diversion, Effect, Refusal, Waiting, WaitsFor};
 pub use engine::{Engine, KeyLimits, Principal};
 pub use error::{Error, Result};
-pub use estimate::{ESTIMATES_MAX, QUANTILE_PERCENT, SAMPLES_MIN};
+pub use estimate::{ESTIMATES_MAX, Foresight, SAMPLES_MIN};
 pub use id::{Id, ReservationId};
 pub use keys::{Digest, KEY_SECRETS_MAX, KEYS_MAX, KeyState};
 pub use limit::{

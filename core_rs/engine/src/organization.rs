@@ -20,7 +20,7 @@ use crate::charging::Charging;
 use crate::counter::Counter;
 use crate::decision::Effect;
 use crate::error::{Error, Result};
-use crate::estimate::Estimator;
+use crate::estimate::{Estimator, Foresight};
 use crate::id::{Id, IdMap, IdSet, ReservationId};
 use crate::limit::{Scope, ScopeKind, Subject};
 use crate::policy::OrganizationState;
@@ -52,6 +52,7 @@ pub struct Organization {
     rules: Rules,
     charging: Charging,
     estimator: Estimator,
+    foresight: Foresight,
     reservations: IdMap<ReservationId, Reservation>,
     /// Admissions so far; the number of the last one.
     admissions: u64,
@@ -89,6 +90,12 @@ impl Organization {
     /// Return the version of the policy in force.
     pub fn version(&self) -> &Arc<str> {
         &self.version
+    }
+
+    /// Hold otherwise than is usual, to measure what that does.
+    #[must_use]
+    pub fn foreseeing(self, foresight: Foresight) -> Self {
+        Self { foresight, ..self }
     }
 
     /// Count the open reservations.

@@ -247,6 +247,15 @@ impl Amounts {
         }
     }
 
+    /// Return the sums.
+    pub(crate) fn plus(&self, more: Self) -> Self {
+        Self {
+            spend_nanos: self.spend_nanos.saturating_add(more.spend_nanos),
+            cost_nanos: self.cost_nanos.saturating_add(more.cost_nanos),
+            tokens: self.tokens.saturating_add(more.tokens),
+        }
+    }
+
     /// Tell whether a sum can grow by any of the amounts, or by a request, without overflow.
     pub(crate) fn fits_on(&self, sum: i64) -> bool {
         let most = self
@@ -311,7 +320,11 @@ pub(crate) struct Reservation {
     pub(crate) bound: Amounts,
     /// What it is expected to cost, with the step that stays free.
     pub(crate) held: Amounts,
-    /// Used so far; never above `held`.
+    /// What it can have cost before it asks for more, with that step; never above `held`.
+    pub(crate) firm: Amounts,
+    /// Of that, what it was seen to spend without having been allowed to.
+    pub(crate) passed_nanos: i64,
+    /// Used so far; never above `firm`.
     pub(crate) accrued: Amounts,
     pub(crate) step_tokens: i64,
     pub(crate) choices: i64,
@@ -329,6 +342,7 @@ impl Reservation {
             held: Held {
                 expected: self.held.of(resource),
                 bound: self.bound.of(resource),
+                firm: self.firm.of(resource),
             },
             accrued: self.accrued.of(resource),
         }
@@ -345,7 +359,7 @@ pub struct Settlement {
     pub seq: u64,
     /// What was booked.
     pub booked: Amounts,
-    /// Spend beyond what was held, nano units.
+    /// Spend beyond what it was allowed to cost, nano units.
     pub overrun_nanos: i64,
     /// What the provider billed for each time its bound without calibration, rounded up.
     pub bound_ratio: i64,

@@ -99,6 +99,7 @@ impl RollingMeter {
             held: Held {
                 expected: self.held.expected.saturating_sub(left),
                 bound: self.held.bound.saturating_sub(left),
+                firm: self.held.firm.saturating_sub(left),
             },
         }
     }

@@ -349,6 +349,8 @@ impl Organization {
             seq: self.admissions,
             bound: plan.bound,
             held: plan.held,
+            firm: plan.held,
+            passed_nanos: 0,
             accrued: Amounts::default(),
             step_tokens: ask.step_tokens,
             choices: ask.choices,

@@ -43,6 +43,10 @@ impl Organization {
         let after = Reservation {
             accrued: before.accrued.max(so_far),
             held: before.held.max(so_far),
+            firm: before.firm.max(so_far),
+            passed_nanos: before
+                .passed_nanos
+                .saturating_add(so_far.beyond(before.firm).spend_nanos),
             bound: before.bound.max(so_far),
             ..before.clone()
         };
@@ -51,6 +55,7 @@ impl Organization {
             let more = Held {
                 expected: money::subtract(is.held.expected, was.held.expected)?,
                 bound: money::subtract(is.held.bound, was.held.bound)?,
+                firm: money::subtract(is.held.firm, was.held.firm)?,
             };
             counter.hold(more, facts.admitted)?;
             counter.accrue(
@@ -163,7 +168,7 @@ impl Organization {
             first: true,
             seq,
             booked,
-            overrun_nanos: booked.beyond(reservation.held).spend_nanos,
+            overrun_nanos: overrun_nanos(reservation, booked),
             bound_ratio: bound_ratio(reservation, actual),
             exceeded: self.exceeded(shared, &routes, facts)?,
             crossed: self.crossings(shared, &routes, facts, now),
@@ -230,7 +235,7 @@ impl Organization {
         for (limit, _, counter) in self.limits(shared, routes, facts) {
             if limit.mode == Mode::Hard {
                 let measure = counter.measure_at(facts.admitted).unwrap_or_default();
-                if measure.hard(limit.hold)? > limit.cap {
+                if measure.firmly().hard(limit.hold)? > limit.cap {
                     exceeded.push(limit.id);
                 }
             }
@@ -279,6 +284,13 @@ fn charged(reservation: &Reservation, actual: Actual) -> Result<Amounts> {
     };
     amounts.check()?;
     Ok(amounts)
+}
+
+/// Return what was spent beyond what the stream was allowed to, reported before or not.
+fn overrun_nanos(reservation: &Reservation, booked: Amounts) -> i64 {
+    let allowed = reservation.firm.spend_nanos;
+    let granted = allowed.saturating_sub(reservation.passed_nanos);
+    booked.spend_nanos.saturating_sub(granted).max(0)
 }
 
 /// Return how many times its bound a request cost, rounded up, without what calibration added.

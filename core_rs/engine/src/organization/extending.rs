@@ -137,11 +137,11 @@ impl Organization {
         let now = self.tick(shared, caller);
         let shown = now.shown_by(caller);
         let reservation = self.open_reservation(id)?;
-        let (allowed, more) = growth(reservation, wanted)?;
+        let growth = growth(reservation, wanted, self.foresight.growth)?;
         let facts = reservation.facts.clone();
         let routes = self.routes_of(shared, &facts);
         self.roll(shared, &routes, &facts, now)?;
-        let verdicts = self.review_more(shared, &routes, &facts, more, shown)?;
+        let verdicts = self.review_more(shared, &routes, &facts, growth.firm, shown)?;
         let refusal = decision::refusal(&verdicts, &[], &facts.path, &self.version, shown);
         if let Some(refusal) = refusal {
             let named = refusal.limit.as_ref().map(|limit| limit.limit_id);
@@ -156,12 +156,9 @@ impl Organization {
                 refusal: Box::new(refusal),
             });
         }
-        self.check_room(shared, &routes, &facts, more)?;
-        self.grow(shared, id, &routes, &facts, more)?;
-        if let Some(stream) = self.stream_mut(id) {
-            stream.allowed = allowed;
-        }
-        Ok(More::Held(allowed))
+        self.check_room(shared, &routes, &facts, growth.firm.max(growth.held))?;
+        self.grow(shared, id, &routes, &facts, &growth)?;
+        Ok(More::Held(growth.allowed))
     }
 
     fn grow(
@@ -170,25 +167,25 @@ impl Organization {
         id: ReservationId,
         routes: &Routes,
         facts: &Facts,
-        more: Amounts,
+        growth: &Growth,
     ) -> Result<()> {
         self.for_counters(shared, routes, facts, |counter| {
             if counter.resource.is_count() {
                 return Ok(());
             }
             let held = Held {
-                expected: more.of(counter.resource),
+                expected: growth.held.of(counter.resource),
                 bound: 0,
+                firm: growth.firm.of(counter.resource),
             };
             counter.hold(held, facts.admitted)
         })?;
         if let Some(reservation) = self.reservations.get_mut(&id) {
-            let held = reservation.held;
-            reservation.held = Amounts {
-                spend_nanos: held.spend_nanos.saturating_add(more.spend_nanos),
-                cost_nanos: held.cost_nanos.saturating_add(more.cost_nanos),
-                tokens: held.tokens.saturating_add(more.tokens),
-            };
+            reservation.firm = reservation.firm.plus(growth.firm);
+            reservation.held = reservation.held.plus(growth.held);
+        }
+        if let Some(stream) = self.stream_mut(id) {
+            stream.allowed = growth.allowed;
         }
         Ok(())
     }
@@ -249,11 +246,33 @@ impl Organization {
     }
 }
 
-/// Return how many output tokens a stream may then relay, and what must be held more.
-fn growth(reservation: &Reservation, wanted: i64) -> Result<(i64, Amounts)> {
+/// What a stream gets that goes on.
+struct Growth {
+    /// Output tokens that it may then relay.
+    allowed: i64,
+    /// What it can cost by then, beyond what it could before.
+    firm: Amounts,
+    /// What is expected of it, beyond what was held.
+    held: Amounts,
+}
+
+/// Say what a stream needs to relay so many output tokens, with one step ahead and one held.
+fn growth(reservation: &Reservation, wanted: i64, factor: i64) -> Result<Growth> {
     let tariff = &reservation.tariff;
     let ahead = wanted.saturating_add(reservation.step_tokens);
     let allowed = ahead.min(tariff.output_tokens_max);
-    let held = tariff.amounts(allowed.saturating_add(reservation.step_tokens))?;
-    Ok((allowed, held.beyond(reservation.held)))
+    let tokens = allowed.saturating_add(reservation.step_tokens);
+    let firm = tariff.amounts(tokens)?;
+    // As long as it keeps to what was expected of it, nothing else is.
+    let has_outgrown = firm.beyond(reservation.held) != Amounts::default();
+    let expected = if has_outgrown {
+        tariff.amounts(tokens.saturating_mul(factor.max(1)))?
+    } else {
+        reservation.held
+    };
+    Ok(Growth {
+        allowed,
+        firm: firm.beyond(reservation.firm),
+        held: expected.beyond(reservation.held),
+    })
 }

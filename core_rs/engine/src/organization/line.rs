@@ -310,7 +310,8 @@ impl Organization {
             waiter.failing = stop.failing;
             if waiting.is_queued && waiter.queued.is_empty() {
                 waiter.queued = stop.queued;
-                waiter.until_mono_ns = until_ns;
+                // Whoever may wait longer for open requests does: they may be what it waits for then.
+                waiter.until_mono_ns = waiter.until_mono_ns.max(until_ns);
             }
         });
     }

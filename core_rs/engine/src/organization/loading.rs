@@ -6,7 +6,7 @@ use super::line::Line;
 use super::{Organization, all_shared_scopes};
 use crate::board::{Board, Drafts, Seed, specs_json};
 use crate::error::{Error, Result};
-use crate::estimate::Estimator;
+use crate::estimate::{Estimator, Foresight};
 use crate::id::{IdMap, IdSet};
 use crate::limit::Scope;
 use crate::policy::{Policy, SharedPolicy};
@@ -27,6 +27,7 @@ impl Organization {
             rules: policy.rules.clone(),
             charging: policy.charging.clone(),
             estimator: Estimator::default(),
+            foresight: Foresight::default(),
             reservations: IdMap::default(),
             admissions: 0,
             streams: BTreeMap::new(),

@@ -11,7 +11,7 @@ use crate::decision::{
     self, Diversion, RateFigures, Request, Seen, Verdict, follows_streams, precedence,
 };
 use crate::error::{Error, Result};
-use crate::estimate::{Learner, QUANTILE_PERCENT};
+use crate::estimate::Learner;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::money;
 use crate::reservation::{Amounts, Facts, Path};
@@ -92,6 +92,8 @@ impl Ruled<'_> {
         Some(Diversion {
             limit_id: self.limit.id,
             scope: self.scope,
+            resource: self.limit.resource,
+            window: self.limit.window.name(),
             step: self.step,
             percent: step.percent,
             action: step.action.clone(),
@@ -187,6 +189,8 @@ impl<'a> Review<'a> {
     fn note_steps(&mut self, limit: &'a Limit, scope: Scope, settled: i64, sum: i64, ask: &Ask) {
         let is_passed = limit.mode != Mode::Hard && sum > limit.cap;
         let taken = ask.steps_taken(limit.id);
+        // Of several confirmations one is asked for, the last: it stands for those before it.
+        let mut confirm = None;
         for (at, step) in limit.steps.iter().enumerate().skip(taken) {
             let applies = if step.percent < 100 {
                 reaches(settled, limit.cap, step.percent)
@@ -202,11 +206,12 @@ impl<'a> Review<'a> {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
                     return keep_first(&mut self.downgrade, ruled);
                 }
-                Action::Confirm if applies => {
-                    return keep_first(&mut self.confirm, ruled);
-                }
+                Action::Confirm if applies => confirm = Some(ruled),
                 _ => {}
             }
+        }
+        if let Some(ruled) = confirm {
+            keep_first(&mut self.confirm, ruled);
         }
     }
 }
@@ -259,16 +264,32 @@ impl Organization {
             extendable,
         };
         if extendable {
-            let learner = learner_of(&facts.path);
-            let model = &facts.subject.model;
-            let expected = self.estimator.expected(model, &learner, QUANTILE_PERCENT);
-            if let Some(tokens) = expected.map(|tokens| tokens.saturating_mul(ask.choices)) {
-                plan.allowed = tokens.min(ask.output_tokens_max);
-                plan.held = tariff.amounts(plan.allowed.saturating_add(ask.step_tokens))?;
-            }
-            plan.least = tariff.amounts(ask.step_tokens)?;
+            self.foresee(&mut plan, facts, ask)?;
         }
         Ok(plan)
+    }
+
+    /// Plan what is held for a stream: what is expected of it, as far as anything is.
+    fn foresee(&self, plan: &mut Plan, facts: &Facts, ask: &Ask) -> Result<()> {
+        let (learner, model) = (learner_of(&facts.path), &facts.subject.model);
+        let held = |percent: usize| {
+            let expected = self.estimator.expected(model, &learner, percent)?;
+            Some(
+                expected
+                    .saturating_mul(ask.choices)
+                    .min(ask.output_tokens_max),
+            )
+        };
+        if let Some(tokens) = held(self.foresight.expected_percent) {
+            plan.allowed = tokens;
+            plan.held = plan
+                .tariff
+                .amounts(tokens.saturating_add(ask.step_tokens))?;
+        }
+        let rest = held(self.foresight.rest_percent).unwrap_or(0);
+        let least = plan.tariff.amounts(rest.saturating_add(ask.step_tokens))?;
+        plan.least = least;
+        Ok(())
     }
 
     /// Tell whether a bound is so large beside what is free that it would keep others out.
@@ -395,7 +416,7 @@ impl Organization {
                 least: amount,
                 is_over: counter.is_over(facts.admitted),
             };
-            let measure = measure.less(limit.offset_at(now.wall_ns));
+            let measure = measure.firmly().less(limit.offset_at(now.wall_ns));
             verdicts.extend(decision::judge(
                 limit, scope, counter, measure, request, now,
             )?);

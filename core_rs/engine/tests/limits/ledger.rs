@@ -24,6 +24,10 @@ pub(crate) struct Entry {
     /// Without an answer.
     pub least: [i64; 2],
     pub held: [i64; 2],
+    /// What it can have cost before it asks for more, or has cost.
+    pub firm: [i64; 2],
+    /// The former alone.
+    pub granted: [i64; 2],
     pub bound: [i64; 2],
     /// Output tokens that a stream may relay; None for an answer in one piece.
     pub allowed: Option<i64>,
