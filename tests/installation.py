@@ -51,6 +51,7 @@ def stack(installation: Stack) -> Stack:
     What other tests taught it about models is forgotten.
     """
     stack = installation.tenant(f"org-{next(_NUMBERS)}")
+    stack.run(stack.comptroller.recorder.flush)
     stack.change(lambda work: work.session.execute(delete(Calibration)))
     stack.comptroller.proxy._calibrations.replace({})
     return stack
