@@ -24,11 +24,14 @@ from controlplane.limits.queries import visible_scopes
 from controlplane.limits.subjects import Scope
 
 
-@strawberry.type(description="What a budget had booked reached a percentage of it; once a period.")
+@strawberry.type(description="What a budget had booked reached a percentage of it.")
 class ThresholdCrossing:
     """What a budget had booked reached a percentage of it."""
 
     percent: int = strawberry.field(description="The percentage, 1 to 100.")
+    repeated: bool = strawberry.field(
+        description="Whether this was told before in the period: a soft budget is still passed."
+    )
     period_start: datetime = strawberry.field(description="When the budget's period began.")
     settled: Money = strawberry.field(description="What was booked in the period by then.")
     cap: Money = strawberry.field(description="The budget's limit then.")
@@ -103,6 +106,7 @@ def _crossings(caller: Caller, organization_id: UUID) -> Select[Any]:
 def _crossing(row: ThresholdCrossingRow) -> ThresholdCrossing:
     return ThresholdCrossing(
         percent=row.percent,
+        repeated=row.repeated_at_ns > 0,
         period_start=instant(row.period_start_ns),
         settled=Money(row.settled),
         cap=Money(row.cap),

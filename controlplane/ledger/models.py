@@ -142,7 +142,9 @@ class LedgerEntryRow(Row):
 
 
 class ThresholdCrossingRow(Row):
-    """A limit's settled sum reached a percentage of its cap: once in a period.
+    """A limit's settled sum reached a percentage of its cap: once in a period, or again.
+
+    `repeated_at_ns` is 0 the first time, else when it was told again that a soft limit is passed.
 
     `settled` and `cap` are in the limit's unit, nano units for money.
     """
@@ -154,6 +156,7 @@ class ThresholdCrossingRow(Row):
             "limit_id",
             "period_start_ns",
             "percent",
+            "repeated_at_ns",
             name="uq_threshold_crossings_once",
         ),
         Index(None, "organization_id", "id"),
@@ -164,6 +167,7 @@ class ThresholdCrossingRow(Row):
     limit_id: Mapped[UUID]
     period_start_ns: Mapped[Wide]
     percent: Mapped[int]
+    repeated_at_ns: Mapped[Wide] = mapped_column(BigInteger(), default=0)
     settled: Mapped[Wide]
     cap: Mapped[Wide]
     at_ns: Mapped[Wide]

@@ -85,6 +85,7 @@ def _add_events() -> None:
         sa.Column("limit_id", sa.Uuid(), nullable=False),
         sa.Column("period_start_ns", sa.BigInteger(), nullable=False),
         sa.Column("percent", sa.Integer(), nullable=False),
+        sa.Column("repeated_at_ns", sa.BigInteger(), nullable=False),
         sa.Column("settled", sa.BigInteger(), nullable=False),
         sa.Column("cap", sa.BigInteger(), nullable=False),
         sa.Column("at_ns", sa.BigInteger(), nullable=False),
@@ -94,6 +95,7 @@ def _add_events() -> None:
             "limit_id",
             "period_start_ns",
             "percent",
+            "repeated_at_ns",
             name="uq_threshold_crossings_once",
         ),
     )

@@ -423,17 +423,15 @@ impl World {
             if effects.is_empty() {
                 return;
             }
-            for effect in effects {
-                match effect {
-                    Effect::Admitted(id, admission) => {
-                        self.decided(number(id), Decision::Admitted(*admission));
-                    }
-                    Effect::Ended(id, decision) => self.decided(number(id), *decision),
-                    Effect::Granted(id, allowed) => self.granted(number(id), allowed),
-                    Effect::Cut(id, _) => self.cut(number(id)),
-                    Effect::Breaker(_) => {}
+            effects.into_iter().for_each(|effect| match effect {
+                Effect::Admitted(id, admission) => {
+                    self.decided(number(id), Decision::Admitted(*admission));
                 }
-            }
+                Effect::Ended(id, decision) => self.decided(number(id), *decision),
+                Effect::Granted(id, allowed) => self.granted(number(id), allowed),
+                Effect::Cut(id, _) => self.cut(number(id)),
+                Effect::Breaker(_) => {}
+            });
         }
     }
 }
@@ -502,11 +500,9 @@ fn main() {
             64,
         );
     }
+    let mut other = usual;
     for rest_percent in [0, 25, 50] {
-        let other = Foresight {
-            rest_percent,
-            ..usual
-        };
+        other.rest_percent = rest_percent;
         print_all(&format!("last rest from {rest_percent} %"), other, 64);
     }
 }

@@ -394,10 +394,11 @@ impl Limit {
         }
     }
 
-    /// Tell whether it has room: what is used, and the sum of that, all holds and what is asked for.
-    pub(crate) fn has_room(&self, used: i64, sum: i64) -> bool {
+    /// Tell whether it has room, by what is used, and what is used or held.
+    pub(crate) fn has_room(&self, used: i64, committed: i64, requested: i64) -> bool {
         match self.mode {
-            Mode::Hard => self.cap > 0 && sum <= self.cap,
+            // A difference, since a sum may leave the range.
+            Mode::Hard => self.cap > 0 && requested <= self.cap.saturating_sub(committed),
             Mode::Metered => used < self.cap,
             Mode::Soft | Mode::Shadow => true,
         }

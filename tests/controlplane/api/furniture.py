@@ -258,6 +258,7 @@ def request_row(slug: str, at: datetime, **facts: Any) -> DecisionRow:
         "currency": "USD",
         "invoice_period": invoice_period(at_ns),
         "decision": "allowed",
+        "steps": [{"limitId": str(uuid4()), "percent": 80, "action": "downgrade", "model": slug}],
         "http_status": 200,
         "admitted_at_ns": at_ns,
         "finished_at_ns": at_ns,

@@ -133,7 +133,8 @@ INPUTS: dict[str, dict[str, Any]] = {
 OPERATOR_INPUTS: dict[str, dict[str, Any]] = {
     "calibrationSet": {"provider": "one", "model": "m", "ratio": 2, "reason": "seen"},
     "exchangeRateSet": {"currency": "EUR", "rate": "0.92"},
-    "planCreate": {"name": "New"},
+    "installationLimitSet": {"counts": "REQUESTS", "provider": "one", "count": "5"},
+    "planCreate": {"name": "New", "fees": [{"currency": "USD", "amount": "0.001"}]},
     "planUpdate": {"planId": "%Plan%", "expectedVersion": 1, "markupPpm": 5},
     "organizationSetPlan": {
         "organizationId": "%Organization%",
@@ -168,7 +169,14 @@ OPERATOR_INPUTS: dict[str, dict[str, Any]] = {
 }
 # What the operator may do in no organization of itself, or has been done in these.
 OF_NO_ORGANIZATION = frozenset(
-    {"calibrationSet", "exchangeRateSet", "planCreate", "planUpdate", "planArchive"}
+    {
+        "calibrationSet",
+        "exchangeRateSet",
+        "installationLimitSet",
+        "planCreate",
+        "planUpdate",
+        "planArchive",
+    }
 )
 DONE_BEFORE = frozenset({"walletOpen"})
 # Types that are the operator's: nobody in an organization reaches them.
@@ -184,10 +192,11 @@ OPERATOR_TYPES = frozenset(
         "InstallationLimitEdge",
         "PlanConnection",
         "PlanEdge",
+        "PlanFee",
     }
 )
 # What the operator alone does, in no organization.
-OPERATOR_ALONE = {"installationLimitSet", "installationLimitArchive"}
+OPERATOR_ALONE = {"installationLimitArchive"}
 SUBSCRIPTIONS: dict[str, str] = {
     "liveSpend": """subscription($o: ID!, $t: ID!, $m: ID!, $k: ID!) { liveSpend(organizationId: $o,
       scopes: [{organizationId: $o}, {teamId: $t}, {memberId: $m}, {keyId: $k}], intervalMs: 250) {

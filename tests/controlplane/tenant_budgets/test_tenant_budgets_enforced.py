@@ -108,7 +108,6 @@ async def test_tiers_and_features(work_as, org, enforced) -> None:
             "provider": "p",
             "endpoint": "/v1/chat/completions",
             "request_class": "interactive",
-            "tokens": 1,
             **wanted,
         }
         found = enforced.engine.refused_by_rule(key, **values)

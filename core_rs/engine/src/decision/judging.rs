@@ -48,8 +48,8 @@ pub(crate) fn judge<'a>(
     request: Request,
     now: Now,
 ) -> Result<Option<Verdict<'a>>> {
-    let sum = measure.hard(limit.hold)?.saturating_add(request.amount);
-    let has_room = limit.has_room(measure.used, sum);
+    let committed = measure.hard(limit.hold)?;
+    let has_room = limit.has_room(measure.used, committed, request.amount);
     Ok((!has_room).then(|| verdict(limit, scope, counter, measure, request, now)))
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::estimate::Learner;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::money;
+use crate::planted::{self, Fault};
 use crate::reservation::{Amounts, Facts, Path};
 use crate::time::Now;
 
@@ -160,8 +161,8 @@ impl<'a> Review<'a> {
             cap: limit.cap,
         });
         let request = plan.request(limit);
-        let sum = money::add(measure.used, held)?.saturating_add(request.amount);
-        if !limit.has_room(measure.used, sum) {
+        let committed = money::add(measure.used, held)?;
+        if !limit.has_room(measure.used, committed, request.amount) {
             let failed = decision::verdict(limit, scope, counter, measure, request, now);
             self.verdicts.push(failed);
         }
@@ -171,11 +172,15 @@ impl<'a> Review<'a> {
                 .note(limit, counter, asked, case.facts.admitted)?;
         }
         if limit.mode == Mode::Hard && limit.resource == Resource::Spend {
-            let left = limit.cap.saturating_sub(sum);
+            let left = limit
+                .cap
+                .saturating_sub(committed)
+                .saturating_sub(request.amount);
             let least = self.remaining_spend_nanos.unwrap_or(left);
             self.remaining_spend_nanos = Some(left.min(least));
         }
         if !limit.steps.is_empty() {
+            let sum = committed.saturating_add(request.amount);
             self.note_steps(limit, scope, measure.settled, sum, case.ask);
         }
         Ok(())
@@ -185,6 +190,8 @@ impl<'a> Review<'a> {
     fn note_steps(&mut self, limit: &'a Limit, scope: Scope, settled: i64, sum: i64, ask: &Ask) {
         let is_passed = limit.mode != Mode::Hard && sum > limit.cap;
         let taken = ask.steps_taken(limit.id);
+        // Of several confirmations one is asked for, the last: it stands for those before it.
+        let mut confirm = None;
         for (at, step) in limit.steps.iter().enumerate().skip(taken) {
             let applies = if step.percent < 100 {
                 reaches(settled, limit.cap, step.percent)
@@ -198,13 +205,17 @@ impl<'a> Review<'a> {
             };
             match &step.action {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
-                    return keep_first(&mut self.downgrade, ruled);
+                    if confirm.is_none() {
+                        return keep_first(&mut self.downgrade, ruled);
+                    }
+                    break;
                 }
-                Action::Confirm if applies => {
-                    return keep_first(&mut self.confirm, ruled);
-                }
+                Action::Confirm if applies => confirm = Some(ruled),
                 _ => {}
             }
+        }
+        if let Some(ruled) = confirm {
+            keep_first(&mut self.confirm, ruled);
         }
     }
 }
@@ -398,7 +409,9 @@ impl Organization {
         let mut verdicts = Vec::new();
         for (limit, scope, counter) in self.limits(shared, routes, facts) {
             let amount = more.of(limit.resource);
-            if amount == 0 || !follows_streams(limit) {
+            let is_unchecked = planted::is(Fault::ExtensionUnchecked)
+                && limit.scope.kind == ScopeKind::Organization;
+            if amount == 0 || !follows_streams(limit) || is_unchecked {
                 continue;
             }
             let Some(measure) = counter.measure_at(facts.admitted) else {

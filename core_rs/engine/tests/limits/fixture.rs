@@ -143,6 +143,18 @@ pub(crate) fn placed(amounts: Amounts, model: &str, provider: &str) -> Ask {
     }
 }
 
+/// The same request for a feature.
+pub(crate) fn featured(feature: &str, ask: Ask) -> Ask {
+    let subject = Subject {
+        feature: Some(feature.into()),
+        ..Subject::clone(&ask.subject)
+    };
+    Ask {
+        subject: Arc::new(subject),
+        ..ask
+    }
+}
+
 /// The same request for another model.
 pub(crate) fn by(model: &str, ask: Ask) -> Ask {
     let subject = Subject {
@@ -175,6 +187,27 @@ pub(crate) fn scope(kind: &str) -> Value {
         _ => KEY,
     };
     json!({"kind": kind, "id": id(number).to_string()})
+}
+
+/// The same JSON with one member set.
+pub(crate) fn with(mut json: Value, name: &str, value: Value) -> Value {
+    json[name] = value;
+    json
+}
+
+/// A limit that holds what is expected.
+pub(crate) fn expecting(limit: Value) -> Value {
+    with(limit, "hold", json!("expected"))
+}
+
+/// The scope of a label of a dynamic kind.
+pub(crate) fn label(kind: &str, label: &str) -> Value {
+    json!({"kind": kind, "id": Id::of_label(kind, label).to_string()})
+}
+
+/// The scope of each label of a dynamic kind.
+pub(crate) fn each(kind: &str) -> Value {
+    json!({"kind": kind, "each": true})
 }
 
 /// `what` is "kind scope resource mode", such as "budget team spend hard".
@@ -417,6 +450,15 @@ pub(crate) fn states(organization: &mut House, now: Now) -> Vec<Value> {
         serde_json::from_slice(&organization.limit_states(now).unwrap()).unwrap();
     states.sort_by_key(|state| state["limit_id"].as_str().unwrap().to_owned());
     states
+}
+
+/// Used and held of every limit, in the order of their ids.
+pub(crate) fn figures(organization: &mut House, now: Now) -> Vec<(i64, i64)> {
+    let figure = |state: &Value, name: &str| state[name].as_i64().unwrap();
+    states(organization, now)
+        .iter()
+        .map(|state| (figure(state, "used"), figure(state, "held")))
+        .collect()
 }
 
 /// Used and held of the limit with the lowest id.

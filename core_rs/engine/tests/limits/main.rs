@@ -10,17 +10,26 @@
     reason = "a test fails by panicking"
 )]
 
+mod auditor;
 mod calendar;
+mod charging;
 mod clock;
 mod fixture;
+mod holding;
+mod holds;
 #[cfg(feature = "shuttle")]
 mod interleaving;
 #[cfg(not(feature = "shuttle"))]
 mod keys;
+mod labels;
 mod ledger;
 mod loading;
 mod model;
+mod periods;
 mod previewing;
 mod refusing;
+mod scopes;
 mod settling;
+mod steps;
+mod waiting;
 mod window;

@@ -4,25 +4,9 @@ use comptroller_engine::{Amounts, Error, UNBOOKED_MAX};
 use serde_json::Value;
 
 use crate::fixture::{
-    DAY, House, S, admitted, amounts, at, day, first, id, limit, minute, organization, path,
-    refused, reservation, spend, states, stream, taught,
+    DAY, House, S, admitted, amounts, at, day, expecting, figures, first, id, limit, minute,
+    organization, path, refused, reservation, spend, states, stream, taught,
 };
-
-/// A limit of a day that holds what is expected.
-fn expecting(number: u128, what: &str, cap: i64) -> Value {
-    let mut limit = limit(number, what, &day(), cap);
-    limit["hold"] = "expected".into();
-    limit
-}
-
-/// Used and held of every limit.
-fn figures(organization: &mut House) -> Vec<(i64, i64)> {
-    let figure = |state: &Value, name: &str| state[name].as_i64().unwrap();
-    states(organization, at(0))
-        .iter()
-        .map(|state| (figure(state, "used"), figure(state, "held")))
-        .collect()
-}
 
 #[test]
 fn a_settlement_books_what_it_cost_and_frees_the_rest() {
@@ -139,8 +123,8 @@ fn a_reservation_settles_in_the_period_that_admitted_it() {
 #[test]
 fn an_extension_holds_more_on_all_hard_limits_or_on_none() {
     let limits = [
-        expecting(1, "budget key spend hard", 1_000),
-        expecting(2, "budget team spend hard", 100),
+        expecting(limit(1, "budget key spend hard", &day(), 1_000)),
+        expecting(limit(2, "budget team spend hard", &day(), 100)),
         limit(3, "breaker team spend metered", &minute(), 1_000),
         limit(4, "budget organization spend hard", &day(), 210),
     ];
@@ -159,19 +143,19 @@ fn an_extension_holds_more_on_all_hard_limits_or_on_none() {
         .progress(reservation(1), spend(5), at(0))
         .unwrap();
     assert_eq!(
-        figures(&mut organization),
+        figures(&mut organization, at(0)),
         [(5, 55), (5, 55), (5, 195), (5, 195)]
     );
     assert_eq!(organization.extend(reservation(1), 55, at(0)), Ok(Some(55)));
     assert_eq!(organization.extend(reservation(1), 90, at(0)), Ok(Some(95)));
     assert_eq!(
-        figures(&mut organization),
+        figures(&mut organization, at(0)),
         [(5, 195), (5, 195), (5, 195), (5, 195)]
     );
     assert_eq!(organization.extend(reservation(1), 96, at(0)), Ok(None));
     assert_eq!(organization.told(), ["cut 1"]);
     assert_eq!(
-        figures(&mut organization),
+        figures(&mut organization, at(0)),
         [(5, 195), (5, 195), (5, 195), (5, 195)]
     );
     assert_eq!(organization.extend(reservation(1), 96, at(0)), Ok(None));
@@ -180,7 +164,8 @@ fn an_extension_holds_more_on_all_hard_limits_or_on_none() {
 
 #[test]
 fn an_extension_counts_in_the_period_of_the_admission_and_cuts_only_there() {
-    let mut organization = organization(&[expecting(1, "budget team spend hard", 100)]);
+    let mut organization =
+        organization(&[expecting(limit(1, "budget team spend hard", &day(), 100))]);
     taught(&mut organization, 50);
     admitted(&mut organization, 1, stream(0, 200, 5), at(0));
     admitted(&mut organization, 2, stream(0, 95, 5), at(DAY));
