@@ -185,7 +185,9 @@ class Tenant:
         [record] = added
         assert (record.decision, record.code, record.http_status) == ("refused", code, status)
         assert (record.held_nanos, record.cost_nanos, record.charge_nanos) == (0, 0, 0)
-        assert record.limit_scope == (None if limit is None else limit["scope"])
+        # What only wants to be confirmed is among the record's steps.
+        refuses = limit is not None and code != "confirmation_required"
+        assert record.limit_scope == (limit["scope"] if limit and refuses else None)
         assert answer.headers["x-request-id"] == f"req_{record.id.hex}"
         return Refused(answer, error, record)
 
