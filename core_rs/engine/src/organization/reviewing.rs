@@ -268,23 +268,14 @@ impl Organization {
     /// Plan what is held for a stream: what is expected of it, as far as anything is.
     fn foresee(&self, plan: &mut Plan, facts: &Facts, ask: &Ask) -> Result<()> {
         let (learner, model) = (learner_of(&facts.path), &facts.subject.model);
-        let held = |percent: usize| {
-            let expected = self.estimator.expected(model, &learner, percent)?;
-            Some(
-                expected
-                    .saturating_mul(ask.choices)
-                    .min(ask.output_tokens_max),
-            )
-        };
-        if let Some(tokens) = held(self.foresight.expected_percent) {
-            plan.allowed = tokens;
-            plan.held = plan
-                .tariff
-                .amounts(tokens.saturating_add(ask.step_tokens))?;
+        let percent = self.foresight.expected_percent;
+        if let Some(tokens) = self.estimator.expected(model, &learner, percent) {
+            let tokens = tokens.saturating_mul(ask.choices);
+            plan.allowed = tokens.min(ask.output_tokens_max);
+            let ahead = plan.allowed.saturating_add(ask.step_tokens);
+            plan.held = plan.tariff.amounts(ahead)?;
         }
-        let rest = held(self.foresight.rest_percent).unwrap_or(0);
-        let least = plan.tariff.amounts(rest.saturating_add(ask.step_tokens))?;
-        plan.least = least;
+        plan.least = plan.tariff.amounts(ask.step_tokens)?;
         Ok(())
     }
 

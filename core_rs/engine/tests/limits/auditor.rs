@@ -65,6 +65,8 @@ pub(crate) enum State {
     Open {
         admitted: Now,
         held: i64,
+        /// What it can cost before it asks for more.
+        firm: i64,
         allowed: i64,
         wanted: Option<i64>,
         is_cut: bool,
@@ -176,25 +178,37 @@ impl Auditor {
     }
 
     /// How many are open in a period, and what they hold.
-    pub(crate) fn open(&self, limit: usize, at: Now) -> (usize, i64) {
+    pub(crate) fn open(&self, limit: usize, at: Now) -> (usize, i64, i64) {
         let follows = self.follows(limit);
         let bound = self
             .requests
             .iter()
             .filter(|it| self.binds(limit, &it.wish));
         let held = bound.filter_map(|request| match request.state {
-            State::Open { admitted, held, .. } if self.is_same_period(limit, admitted, at) => {
-                Some(if follows { held } else { request.wish.bound() })
+            State::Open {
+                admitted,
+                held,
+                firm,
+                ..
+            } if self.is_same_period(limit, admitted, at) => {
+                let bound = request.wish.bound();
+                Some(if follows {
+                    (held, firm)
+                } else {
+                    (bound, bound)
+                })
             }
             _ => None,
         });
-        held.fold((0, 0), |(count, sum), held| (count + 1, sum + held))
+        held.fold((0, 0, 0), |(count, expected, sure), (held, firm)| {
+            (count + 1, expected + held, sure + firm)
+        })
     }
 
     /// Tell whether a limit has no room for a request that would be new now.
     pub(crate) fn fails(&self, limit: usize, wish: &Wish) -> bool {
         let (cap, settled) = (self.cap(limit), self.settled(limit, self.now));
-        let (open, held) = self.open(limit, self.now);
+        let (open, held, _) = self.open(limit, self.now);
         let follows = self.follows(limit);
         let amount = if follows { wish.held() } else { wish.bound() };
         let takes_rest = follows
@@ -253,7 +267,7 @@ impl Auditor {
                         _ => 0,
                     })
                     .sum();
-                let sum = self.settled(limit, at) + self.open(limit, at).1;
+                let sum = self.settled(limit, at) + self.open(limit, at).2;
                 assert!(sum <= self.cap(limit) + overruns, "{}", self.limits[limit]);
             }
         }

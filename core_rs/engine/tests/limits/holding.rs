@@ -1,5 +1,5 @@
 //! Holds, extensions, cuts and the line under random mixes of limits, against the auditor.
-use comptroller_engine::{Actual, Decision, Effect, ReservationId, WaitsFor};
+use comptroller_engine::{Actual, Decision, Effect, Foresight, ReservationId, WaitsFor};
 use proptest::prelude::*;
 
 use crate::auditor::{Auditor, EXPECTED, Request, STEP, State, Wish, limits};
@@ -182,6 +182,7 @@ impl World {
         State::Open {
             admitted: self.audit.now,
             held,
+            firm: held,
             allowed,
             wanted: None,
             is_cut: false,
@@ -204,6 +205,7 @@ impl World {
         let wish = self.audit.requests[which].wish;
         let State::Open {
             held,
+            firm,
             allowed,
             wanted,
             is_cut,
@@ -221,7 +223,7 @@ impl World {
             Some(more) => {
                 assert!(more >= *allowed && more >= goal.min(wish.longest.unwrap()));
                 *allowed = more;
-                *held = wish.with_tokens(more + STEP).max(*held);
+                grow(&wish, more, held, firm);
                 self.relayed[which] = goal;
             }
             None => {
@@ -245,21 +247,21 @@ impl World {
     /// Settle for what was relayed, or for more than was held; a second time nothing happens (I4).
     fn end(&mut self, which: usize, overrun: i64) {
         let request = self.audit.requests[which].clone();
-        let State::Open { admitted, held, .. } = request.state else {
+        let State::Open { admitted, firm, .. } = request.state else {
             return;
         };
         let bound = request.wish.with_tokens(i64::MAX / 2);
         let relayed = request.wish.with_tokens(self.relayed[which]);
         let actual = if overrun > 0 {
-            held + overrun
+            firm + overrun
         } else {
-            relayed.min(held)
+            relayed.min(firm)
         };
         self.audit.requests[which].state = State::Settled {
             admitted,
             settled: self.audit.now,
             actual,
-            overrun: [(actual - held).max(0), (actual - bound).max(0)],
+            overrun: [(actual - firm).max(0), (actual - bound).max(0)],
         };
         self.forget_failures();
         let used = Actual {
@@ -267,7 +269,7 @@ impl World {
             ..Actual::default()
         };
         let done = self.real.settle(name(which), used, self.audit.now).unwrap();
-        assert!(done.first && done.overrun_nanos == (actual - held).max(0));
+        assert!(done.first && done.overrun_nanos == (actual - firm).max(0));
         let again = self.real.settle(name(which), used, self.audit.now).unwrap();
         assert!(!again.first && again.seq == done.seq);
         assert!(self.real.release(name(which), self.audit.now).is_err());
@@ -329,6 +331,7 @@ impl World {
         let request = &mut self.audit.requests[which];
         let State::Open {
             held,
+            firm,
             allowed,
             wanted,
             is_cut,
@@ -339,7 +342,7 @@ impl World {
         };
         assert!(!*is_cut && wanted.take().unwrap() <= tokens);
         *allowed = tokens;
-        *held = request.wish.with_tokens(tokens + STEP).max(*held);
+        grow(&request.wish, tokens, held, firm);
     }
 
     /// Of the streams on the limit that are not cut yet none is younger.
@@ -432,6 +435,16 @@ fn wish() -> impl Strategy<Value = Wish> {
             is_patient,
         },
     )
+}
+
+/// Let a stream relay so much; one that outgrew what was expected of it is expected to go on.
+fn grow(wish: &Wish, tokens: i64, held: &mut i64, firm: &mut i64) {
+    let needed = wish.with_tokens(tokens + STEP);
+    if needed > *held {
+        let factor = Foresight::default().growth;
+        *held = wish.with_tokens(factor * (tokens + STEP)).max(*held);
+    }
+    *firm = needed.max(*firm);
 }
 
 fn step() -> impl Strategy<Value = Step> {

@@ -58,7 +58,7 @@ fn one_path_holds_what_is_expected_on_one_limit_and_the_bound_on_another() {
     assert_eq!(house.extend(reservation(1), 51, at(0)), Ok(Some(71)));
     assert_eq!(
         figures(&mut house, at(0)),
-        [(0, 101), (0, 1_010), (0, 1_010)]
+        [(0, 283), (0, 1_010), (0, 1_010)]
     );
     let _ = house
         .settle(reservation(1), amounts(61, 61), at(0))
@@ -177,8 +177,12 @@ fn the_youngest_stream_is_cut_one_at_a_time_and_the_others_go_on_when_it_has_end
     let _ = waiting(&mut house, 6, patient(fixed(5, 0)), at(0));
     let _ = house.settle(reservation(4), spend(40), at(0)).unwrap();
     assert_eq!(house.told(), ["granted 1 65", "granted 2 65"]);
-    assert_eq!(first(&mut house, at(0)), (40, 210));
+    assert_eq!(first(&mut house, at(0)), (40, 510));
+    // They outgrew what was expected of them: what they may grow to is kept from new requests.
     let _ = house.settle(reservation(3), spend(50), at(0)).unwrap();
+    let _ = house.settle(reservation(1), spend(60), at(0)).unwrap();
+    assert!(house.told().is_empty());
+    let _ = house.settle(reservation(2), spend(60), at(0)).unwrap();
     assert_eq!(house.told(), ["admitted 6"]);
 }
 
@@ -195,7 +199,7 @@ fn when_the_cut_one_frees_too_little_the_next_is_cut() {
     assert_eq!(house.told(), ["cut 3"]);
     let _ = house.settle(reservation(3), spend(45), at(0)).unwrap();
     assert_eq!(house.told(), ["granted 1 65"]);
-    assert_eq!(first(&mut house, at(0)), (105, 135));
+    assert_eq!(first(&mut house, at(0)), (105, 285));
 }
 
 #[test]
