@@ -17,10 +17,13 @@ from typing import Any
 from uuid import UUID
 
 from benchmarks.records import fresh_database
+from controlplane.clock import instant
 from controlplane.db import Database
+from controlplane.ids import derived_id
 from controlplane.ledger.queries import counter_sums
 from controlplane.migrations import upgrade
 from controlplane.settings import sqlite_url
+from controlplane.tenancy.models import Organization, OrganizationState
 
 ROWS = 1_000_000
 RUNS = 3
@@ -66,7 +69,7 @@ def filling(backend: str) -> str:
         at=f"{FIRST_NS} + n * {300 * DAY_NS // ROWS}",
     )
     selected = SERIES[backend].format(rows=ROWS, values=values)
-    return f"INSERT INTO ledger_entries ({COLUMNS}) {selected}"  # noqa: S608
+    return f"INSERT INTO ledger_entries ({COLUMNS}) {selected}"
 
 
 def spec(scope: dict[str, Any], window: dict[str, Any], start: int, end: int) -> dict[str, Any]:
@@ -89,12 +92,14 @@ def key(number: int) -> dict[str, Any]:
 def questions() -> dict[str, list[dict[str, Any]]]:
     """List what is measured."""
     organization = {"kind": "organization", "id": str(ORGANIZATION)}
+    installation = {"kind": "installation", "id": str(derived_id("installation", ""))}
     team = {"kind": "team", "id": str(UUID(int=2 << 124 | 3))}
     life = (LIFETIME, 0, NEVER_NS)
     month = (MONTH, NOW_NS - 20 * DAY_NS, NOW_NS + 10 * DAY_NS)
     hour = (HOUR, NOW_NS - 3660 * 10**9, NOW_NS)
     return {
         "an hour of the organization": [spec(organization, *hour)],
+        "an hour of the installation": [spec(installation, *hour)],
         "a month of the organization": [spec(organization, *month)],
         "the lifetime of the organization": [spec(organization, *life)],
         "the lifetime of a team": [spec(team, *life)],
@@ -109,6 +114,19 @@ async def measure(url: str) -> None:
     await upgrade(url)
     database = Database(url)
     backend = "sqlite" if url.startswith("sqlite") else "postgresql"
+    async with database.write() as session:
+        session.add(
+            Organization(
+                id=ORGANIZATION,
+                slug="acme",
+                name="Acme",
+                currency="USD",
+                time_zone="UTC",
+                state=OrganizationState.ACTIVE,
+                epoch=1,
+                created_at=instant(NOW_NS),
+            )
+        )
     async with database.write() as session:
         connection = await session.connection()
         await connection.exec_driver_sql(filling(backend))

@@ -89,7 +89,7 @@ def _snapshot(size: Size) -> bytes:
         "currency": "USD",
         "version": "0" * 64,
         "limits": limits,
-        "models": [],
+        "rules": [],
     }
     return json.dumps(snapshot).encode()
 
@@ -118,6 +118,7 @@ def _keys(size: Size, digest: Callable[[Size, int], bytes]) -> Iterator[dict[str
             "team_id": _uuid(size.number, 1, number % size.teams),
             "member_id": _uuid(size.number, 2, number % size.members),
             "cost_center_id": None,
+            "pools": [],
             "state": "active",
             "expires_at_ns": None,
             "secrets": [secret],

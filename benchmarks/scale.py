@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks import crowded
+from benchmarks.admission import ask
 from benchmarks.crowds import LARGE, SMALL, digest_of, drawn_keys, load_keys, load_limits
 from benchmarks.table import Row, ratio_of
 from core_rs import Engine
@@ -134,7 +135,7 @@ def _round_us(engine: Engine, digests: Sequence[bytes], round_number: int) -> fl
     for turn in turns:
         opened = [_admitted(engine, digest, next(ids), at_ns) for digest in turn]
         for organization, reservation in opened:
-            settled = engine.settle(organization, reservation, 900, 90, WALL_NS, at_ns)
+            settled = engine.settle(organization, reservation, 900, 90, None, WALL_NS, at_ns)
             engine.booked_through(organization, settled.seq)
     return (time.process_time_ns() - begun) / CALLS / 1_000
 
@@ -143,7 +144,7 @@ def _admitted(engine: Engine, digest: bytes, number: int, at_ns: int) -> tuple[i
     principal = engine.authenticate(digest, WALL_NS)
     assert principal is not None
     reservation = number.to_bytes(16, "big")
-    engine.admit(principal.key, reservation, 1_000, 100, "m", "p", WALL_NS, at_ns)
+    engine.admit(principal.key, reservation, ask(), WALL_NS, at_ns)
     return principal.organization, reservation
 
 

@@ -163,7 +163,9 @@ class Comptroller:
                 as_of_ns=now_ns,
                 resets_at_ns=each.ends_at_ns if each.time_zone is not None else None,
                 is_open=each.open or False,
+                running=each.used - each.settled,
                 frees_at_ns=each.frees_at_ns,
+                still_held=each.held,
             )
             for each in msgspec.json.decode(states, type=list[_EngineLimitState])
         }

@@ -33,6 +33,9 @@ class Action(StrEnum):
     TEAMS_WRITE = "teams_write"
     MEMBERS_WRITE = "members_write"
     COST_CENTERS_WRITE = "cost_centers_write"
+    BILLING_READ = "billing_read"
+    BILLING_WRITE = "billing_write"
+    POOLS_WRITE = "pools_write"
 
 
 class Reach(IntEnum):
@@ -61,8 +64,11 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.ADMIN, Action.TEAMS_WRITE): _ALL,
     (Role.ADMIN, Action.MEMBERS_WRITE): _ALL,
     (Role.ADMIN, Action.COST_CENTERS_WRITE): _ALL,
+    (Role.ADMIN, Action.BILLING_READ): _ALL,
+    (Role.ADMIN, Action.POOLS_WRITE): _ALL,
     (Role.BILLING_VIEWER, Action.STRUCTURE_READ): _ALL,
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): _ALL,
+    (Role.BILLING_VIEWER, Action.BILLING_READ): _ALL,
     (Role.TEAM_ADMIN, Action.STRUCTURE_READ): _TEAM,
     (Role.TEAM_ADMIN, Action.REQUESTS_READ): _TEAM,
     (Role.TEAM_ADMIN, Action.MEMBER_LIMITS_WRITE): _TEAM,
@@ -76,12 +82,15 @@ GRANTS: Mapping[tuple[Role, Action], Reach] = {
     (Role.MEMBER, Action.KEYS_WRITE): _OWN,
 }
 
-# The operator looks into every organization and appoints its people, but sets no policy in it.
+# The operator looks into every organization, appoints its people and says what it pays and has
+# paid, but sets no policy in it.
 OPERATOR_GRANTS: Mapping[Action, Reach] = {
     Action.STRUCTURE_READ: _ALL,
     Action.REQUESTS_READ: _ALL,
     Action.TEAMS_WRITE: _ALL,
     Action.MEMBERS_WRITE: _ALL,
+    Action.BILLING_READ: _ALL,
+    Action.BILLING_WRITE: _ALL,
 }
 
 
@@ -190,3 +199,12 @@ def require(caller: Caller, action: Action, target: Target, noun: str) -> None:
     if not may(caller, Action.STRUCTURE_READ, target):
         raise NotFound(f"There is no such {noun}.")
     raise NotPermitted(f"Your role does not allow {action.value.replace('_', ' ')} here.")
+
+
+def require_operator(caller: Caller) -> None:
+    """Let pass only the operator and the system: what is meant belongs to no organization.
+
+    Raises `NotPermitted`.
+    """
+    if caller.user_id is not None and not caller.operator:
+        raise NotPermitted("Only the operator may do this.")

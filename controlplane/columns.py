@@ -36,12 +36,12 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def choice(kind: type[StrEnum]) -> Enum:
+def choice(kind: type[StrEnum], length_max: int = CHOICE_LENGTH_MAX) -> Enum:
     """Make a text column that holds the values of an enumeration."""
     return Enum(
         kind,
         native_enum=False,
-        length=CHOICE_LENGTH_MAX,
+        length=length_max,
         values_callable=lambda members: [member.value for member in members],
     )
 

@@ -43,6 +43,7 @@ class Work:
     installation: Installation
     caller: Caller
     now: datetime
+    installation_changed: bool = False
     _changes: dict[UUID, OrganizationChanged] = field(default_factory=dict)
 
     def new_id(self) -> UUID:
@@ -55,6 +56,10 @@ class Work:
         if known is not None:
             change = known.merged(change)
         self._changes[change.organization_id] = change
+
+    def announce_installation(self) -> None:
+        """Remember that limits beyond organizations changed."""
+        self.installation_changed = True
 
     def changes(self) -> tuple[OrganizationChanged, ...]:
         """List what must be published, one entry for each organization."""
@@ -79,9 +84,11 @@ async def unit_of_work(
             work = begun
     finally:
         if work is not None:
-            await asyncio.shield(_publish(events, work.changes()))
+            await asyncio.shield(_publish(events, work))
 
 
-async def _publish(events: Events, changes: tuple[OrganizationChanged, ...]) -> None:
-    for change in changes:
+async def _publish(events: Events, work: Work) -> None:
+    for change in work.changes():
         await events.publish(change)
+    if work.installation_changed:
+        await events.publish_installation()

@@ -7,6 +7,8 @@ ControlPlaneError
 │   ├── StaleVersion         STALE_VERSION
 │   ├── Conflict             CONFLICT
 │   ├── LimitExceeded        LIMIT_EXCEEDED, more of something than one may have
+│   ├── InsufficientBalance  INSUFFICIENT_BALANCE, less is left than shall be taken
+│   ├── CeilingExceeded      LIMIT_EXCEEDED, budgets that add up to more than that of their team
 │   └── IdempotencyMismatch  IDEMPOTENCY_MISMATCH
 ├── NotPermitted             the caller's role does not allow the action
 └── RecordsFull              the queue of records is full; nothing more may be admitted
@@ -86,6 +88,32 @@ class LimitExceeded(UserFault):
     def __init__(self, message: str, *, maximum: int, field: Sequence[str] = ()) -> None:
         super().__init__(message, field=field)
         self.maximum = maximum
+
+
+class InsufficientBalance(UserFault):
+    """A wallet would be left with less than has been spent from it."""
+
+    code = "INSUFFICIENT_BALANCE"
+
+
+class CeilingExceeded(UserFault):
+    """Budgets would add up to more than the budget they are in; amounts in nano units."""
+
+    code = "LIMIT_EXCEEDED"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit_nanos: int,
+        attempted_nanos: int,
+        ceiling: Subject,
+        field: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, field=field)
+        self.limit_nanos = limit_nanos
+        self.attempted_nanos = attempted_nanos
+        self.ceiling = ceiling
 
 
 class IdempotencyMismatch(UserFault):

@@ -34,6 +34,8 @@ class OrganizationChanged:
 
 
 Listener = Callable[[OrganizationChanged], Awaitable[None]]
+# Told that limits of the installation or of a provider changed.
+InstallationListener = Callable[[], Awaitable[None]]
 
 
 class Events:
@@ -41,6 +43,7 @@ class Events:
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
+        self._installation_listeners: list[InstallationListener] = []
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` for every change from now on."""
@@ -50,3 +53,12 @@ class Events:
         """Tell all listeners; returns when each has taken the change in."""
         for listener in self._listeners:
             await listener(change)
+
+    def subscribe_installation(self, listener: InstallationListener) -> None:
+        """Call `listener` whenever a limit beyond organizations changes from now on."""
+        self._installation_listeners.append(listener)
+
+    async def publish_installation(self) -> None:
+        """Tell that limits beyond organizations changed; returns when all have taken it in."""
+        for listener in self._installation_listeners:
+            await listener()

@@ -6,13 +6,13 @@ import re
 from functools import cache
 from zoneinfo import available_timezones
 
+from controlplane.currencies import CURRENCIES
 from controlplane.errors import InvalidInput
 from controlplane.money import format_money
 
 MONEY_NANOS_MAX = 2**63 - 1
 
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 def checked_text(text: str, field: str, length_max: int) -> str:
@@ -40,13 +40,13 @@ def checked_slug(text: str, field: str = "slug") -> str:
     return text
 
 
-def checked_currency(text: str) -> str:
-    """Accept a currency code in the form of ISO 4217.
+def checked_currency(text: str, field: str = "currency") -> str:
+    """Accept the code of a currency of ISO 4217 that is in use.
 
     Raises `InvalidInput`.
     """
-    if _CURRENCY.fullmatch(text) is None:
-        raise InvalidInput("Use a currency code such as USD or EUR.", field=("currency",))
+    if text not in CURRENCIES:
+        raise InvalidInput("Use a currency code of ISO 4217 such as USD or EUR.", field=(field,))
     return text
 
 

@@ -3,6 +3,7 @@
 from core_rs._core import (
     ENGINE_VERSION,
     Admission,
+    AnswerAssembler,
     Ask,
     ChatAnswer,
     ChatFacts,
@@ -34,6 +35,7 @@ from core_rs._core import (
 __all__ = [
     "ENGINE_VERSION",
     "Admission",
+    "AnswerAssembler",
     "Ask",
     "ChatAnswer",
     "ChatFacts",

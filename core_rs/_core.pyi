@@ -206,6 +206,47 @@ def parse_chat_answer(body: bytes, vocabulary: str | None = None) -> ChatAnswer:
     Raises WireError: upstream_bad_response; ValueError for an unknown vocabulary.
     """
 
+@final
+class AnswerAssembler:
+    """Put the chunks of a stream together to the answer that a plain call would have had.
+
+    Strings of a delta are continued, tool calls matched by their `index`, lists (`logprobs`,
+    others) joined; of all else the last value that is not null counts. A usage before more text
+    is dropped.
+    """
+
+    def __new__(
+        cls, *, answer_id: str, created_s: int, model: str, choices: int = 1, bytes_max: int
+    ) -> Self:
+        """Start an answer with so many choices (1 to 256).
+
+        `answer_id`, `created_s` (seconds since 1970) and `model` stand where the provider says
+        nothing. `bytes_max` bounds what is kept: text as written, each value 160 bytes more.
+
+        Raises ValueError for a number of choices out of range.
+        """
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk of the stream, split anywhere.
+
+        Raises WireError: upstream_bad_response for a frame that cannot be trusted,
+        upstream_response_too_large for one over 1 MiB or an answer over `bytes_max`; again when fed
+        after that. What came before is kept for `finish_cut`.
+        """
+    def finish(self) -> bytes:
+        """Say that the stream ended, and give the answer as one JSON document.
+
+        Raises WireError: as `feed`, and upstream_bad_response if the stream held an error, or ended
+        inside a frame, or without `[DONE]` before each choice had its finish reason.
+        """
+    def finish_cut(self, *, input_tokens: int, output_tokens: int) -> bytes:
+        """Give what was generated so far, also of a stream that failed.
+
+        Choices that have not ended say `length`; the usage counts these tokens.
+        """
+    @property
+    def kept_bytes(self) -> int:
+        """What `bytes_max` bounds."""
+
 # --- price: price versions, costs, bounds (core_rs/src/price.rs) ---
 
 class _UsageCounts(TypedDict, total=False):
@@ -356,6 +397,14 @@ class PriceSheet:
 
         Raises `EngineError` with `contradictory_usage` when a part exceeds its whole.
         """
+    def output_picos(
+        self, price: int, input_tokens: int, at_wall_ns: int, context: dict[str, str] | None = None
+    ) -> int:
+        """Find the dearest rate of one output token of a request with so much input, in pico units.
+
+        `bound` of any output is at most `bound` of none plus the output at this rate, rounded up;
+        where one list price is in force all day, at most one nano unit less. Raises as `bound`.
+        """
     def output_tokens_within(
         self,
         price: int,
@@ -398,7 +447,8 @@ class Engine:
         """Insert or replace the listed keys with their secrets; return how many were given.
 
         A list of `{"id", "organization_id", "team_id", "member_id", "cost_center_id", "pools",
-        "state", "expires_at_ns", "secrets": [{"digest", "expires_at_ns"}]}`; all or none are applied.
+        "state", "expires_at_ns", "secrets": [{"digest", "expires_at_ns"}]}`; all or none are
+        applied.
 
         Raises EngineError: invalid_json, invalid_keys, too_many.
         """
@@ -476,8 +526,8 @@ class Engine:
     def ruling_json(self, key: int) -> bytes:
         """Tell as JSON what static policy holds for the requests of a key.
 
-        `{"tokens_per_request_max", "retry_storm_max", "output_tokens_default", "hold_wait_s", "on_cut", "refusal_detail",
-        "fixed", "required"}`.
+        `{"tokens_per_request_max", "retry_storm_max", "output_tokens_default", "hold_wait_s",
+        "on_cut", "refusal_detail", "fixed", "required"}`.
 
         Raises EngineError: unknown_key, organization_not_loaded.
         """
@@ -621,8 +671,8 @@ class Engine:
         """List as JSON the state of every limit of an organization.
 
         Each is `{"limit_id", "kind", "scope", "where", "resource", "window", "time_zone", "mode",
-        "hold", "cap", "settled", "used", "held", "starts_at_ns", "ends_at_ns", "open", "frees_at_ns",
-        "empties_at_ns"}`.
+        "hold", "cap", "settled", "used", "held", "starts_at_ns", "ends_at_ns", "open",
+        "frees_at_ns", "empties_at_ns"}`.
         `used` is settled + what open requests have cost so far (what metered limits measure),
         `held` the rest of the holds (hard limits measure used + held). `open` and `frees_at_ns`
         are null but for breakers; `empties_at_ns` is null where nothing is used.
@@ -720,6 +770,12 @@ class Diversion:
     def limit_id(self) -> str: ...
     @property
     def scope_kind(self) -> str: ...
+    @property
+    def scope_id(self) -> str: ...
+    @property
+    def resource(self) -> str: ...
+    @property
+    def window(self) -> str: ...
     @property
     def step(self) -> int:
         """Which of the limit's steps, from 0."""
@@ -878,8 +934,8 @@ class Refusal:
     """Say which limit refused, with its figures, and when the request can succeed.
 
     Instant and `waits_for` are those of the refusing limit that frees last. `kind` is budget,
-    balance, breaker, rate, quota or concurrency; or `key`, `organization` when their state refuses, and then all that
-    describes a limit is None.
+    balance, breaker, rate, quota or concurrency; or `key`, `organization` when their state refuses,
+    and then all that describes a limit is None.
     """
 
     @property
@@ -908,8 +964,7 @@ class Refusal:
         """`spend`, `requests`, `tokens` or `concurrency`."""
     @property
     def window(self) -> str | None:
-        """`rolling_60s`, `rolling_3600s`, `calendar_day`, `calendar_week`, `calendar_month`,
-        `days`, `lifetime` or `now`."""
+        """`rolling_60s`, `calendar_day`, `lifetime` and so on: the kind and what it spans."""
     @property
     def time_zone(self) -> str | None: ...
     @property
@@ -962,8 +1017,11 @@ class Settlement:
         """How many times its bound without calibration it cost, rounded up, at least 1."""
     @property
     def crossed(self) -> list[tuple[str, int, int, int, int, int]]:
-        """Shares of caps that were reached: limit id, start of the period in wall nanoseconds,
-        percent, how often it was told before in the period, what is settled, the cap."""
+        """Shares of caps that were reached by it.
+
+        Limit id, start of the period in wall nanoseconds, percent, how often it was told before in
+        the period, what is settled, the cap.
+        """
     @property
     def overrun_nanos(self) -> int:
         """Spend beyond what was held."""

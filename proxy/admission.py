@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from hashlib import blake2b
 from typing import Final
 
 from litestar.types import Receive, Scope, Send
 
-from controlplane.clock import Clock
+from controlplane.clock import Clock, instant
 from core_rs import Admission, Ask, Diversion, Waiting
 from proxy.assessment import Assessor, Decision
 from proxy.client import Client, ClientGone
-from proxy.confirmations import CONFIRM_HEADER, Confirmations
+from proxy.confirmations import (
+    Confirmation,
+    Confirmations,
+    confirmation_required,
+    read_tokens,
+)
 from proxy.course import Course, Step
-from proxy.enforcement import Enforcer, Outcome
+from proxy.enforcement import Outcome
 from proxy.errors import Problem, internal
+from proxy.fingerprints import body_fingerprint
 from proxy.question import Question
 from proxy.relay import Relay
 from proxy.retry_storms import RetryStorms, retry_storm
@@ -100,7 +105,7 @@ class ChatCompletions:
         most = question.ruling.retry_storm_max
         if most is None:
             return None
-        name = (course.principal.key_id, fingerprint(question.chat.body))
+        name = (course.principal.key_id, body_fingerprint(question.chat.body))
         retry_after_ns = self._storms.check(*name, most, self._clock.mono_ns())
         if retry_after_ns is not None:
             problem = retry_storm(retry_after_ns)
@@ -111,46 +116,45 @@ class ChatCompletions:
     async def _admit(self, client: Client, course: Course, question: Question) -> Reservation:
         """Hold what the request may cost on every limit, or raise why it is refused."""
         taken: dict[str, int] = {}
-        # What was asked for before a downgrade, in case the cheaper model does not fit either.
-        before: Question | None = None
+        # What was asked for before each downgrade, in case the cheaper model does not fit either.
+        before: list[tuple[Question, Step]] = []
         while True:
             course.deployment = question.deployment
             decision, _ = await self._assessor.decide(
                 course, question, self._reserve, taken=tuple(taken.items()), may_wait=True
             )
             if isinstance(decision, Waiting):
-                decision = await self._wait(client, course, decision)
+                decision = await self._wait(client, course, question, decision)
             if isinstance(decision, Admission):
                 return self._reservation(course, question, decision)
             if isinstance(decision, Diversion):
                 taken[decision.limit_id] = decision.step + 1
                 other = self._divert(client, course, question, decision)
                 if other is not None:
-                    before, question = question, other
-            elif before is not None:
-                before, question = None, before
-                course.steps.pop()
+                    before.append((question, course.steps[-1]))
+                    question = other
+            elif before:
+                question, downgrade = before.pop()
+                course.steps.remove(downgrade)
             else:
                 course.refusal = decision
                 raise self._assessor.problem(course, question, decision)
 
     def _reserve(self, course: Course, ask: Ask) -> Decision:
         principal = course.principal
-        return self._enforcer.admit(
-            principal.key, principal.organization, course.request_id, ask
-        )
+        return self._enforcer.admit(principal.key, principal.organization, course.request_id, ask)
 
-    def _reservation(
-        self, course: Course, question: Question, admission: Admission
-    ) -> Reservation:
+    def _reservation(self, course: Course, question: Question, admission: Admission) -> Reservation:
         course.admission = admission
         return Reservation(self._books, course, admission, self._assessor.sheet, question)
 
-    async def _wait(self, client: Client, course: Course, waiting: Waiting) -> Outcome:
+    async def _wait(
+        self, client: Client, course: Course, question: Question, waiting: Waiting
+    ) -> Outcome:
         """Stand in line until there is room, or until the time or the client's patience is up.
 
-        Raises `ClientGone` when nobody waits any more, and `Problem` when key or organization was
-        switched off meanwhile; nothing is held then.
+        Raises `ClientGone` when nobody waits any more, and `Problem` when key, organization or
+        model was switched off meanwhile, or the server stops; nothing is held then.
         """
         if waiting.is_queued:
             course.steps.append(Step(waiting.limit_id, 100, "queue"))
@@ -158,7 +162,7 @@ class ChatCompletions:
         assert task is not None
         began_ns = self._clock.mono_ns()
         organization = course.principal.organization
-        client.on_gone = task.cancel
+        client.on_gone = lambda: _cancel(task)
         client.watch()
         try:
             outcome = await self._enforcer.wait(organization, course.request_id)
@@ -171,7 +175,7 @@ class ChatCompletions:
             client.on_gone = None
             course.waited_ns += self._clock.mono_ns() - began_ns
         try:
-            self._assessor.begin_again(client, course)
+            self._assessor.begin_again(client, course, question)
         except Problem:
             if isinstance(outcome, Admission):
                 self._enforcer.release(organization, course.request_id)
@@ -193,18 +197,30 @@ class ChatCompletions:
                 )
             return other
         course.steps.append(Step(diversion.limit_id, diversion.percent, "confirm"))
-        self._confirmations.require(
-            client.headers.get(CONFIRM_HEADER),
-            course.principal.key_id,
-            fingerprint(question.chat.body),
-            diversion.limit_id,
-            self._clock.wall_ns(),
-        )
+        self._require_confirmation(client, course, question, diversion)
         return None
 
+    def _require_confirmation(
+        self, client: Client, course: Course, question: Question, diversion: Diversion
+    ) -> None:
+        """Let only pass what its caller has confirmed for this limit.
 
-def fingerprint(body: bytes) -> bytes:
-    """Give what tells two bodies apart."""
-    return blake2b(body, digest_size=32).digest()
+        Raises `Problem` (403) with a token to send back.
+        """
+        now_ns = self._clock.wall_ns()
+        name = (course.principal.key_id, body_fingerprint(question.chat.body), diversion.limit_id)
+        for token in read_tokens(client.headers):
+            if self._confirmations.check(token, *name, now_ns) is Confirmation.OK:
+                return
+        token, expires_at_ns = self._confirmations.make(*name, now_ns)
+        limit = {
+            "scope": diversion.scope_kind,
+            "scope_id": diversion.scope_id,
+            "resource": diversion.resource,
+            "window": diversion.window,
+        }
+        raise confirmation_required(limit, diversion.percent, token, instant(expires_at_ns))
 
 
+def _cancel(task: asyncio.Task[object]) -> None:
+    task.cancel()

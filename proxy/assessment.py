@@ -88,10 +88,10 @@ class Assessor:
             mono_ns=mono_ns,
         )
 
-    def begin_again(self, client: Client, course: Course) -> None:
+    def begin_again(self, client: Client, course: Course, question: Question) -> None:
         """Check a request that has waited from its credentials on, as if it came now.
 
-        Raises `Problem` as `begin` does, or because key or organization was switched off.
+        Raises `Problem` as `begin` does, or because key, organization or model was switched off.
         """
         principal = self._authenticator.principal(client, self._clock.wall_ns())
         check_state(principal)
@@ -99,6 +99,7 @@ class Assessor:
         if not self._recorder.has_room:
             raise records_behind()
         course.principal = principal
+        self._check_rules(course, question.deployment)
 
     async def read(self, client: Client, course: Course) -> Question:
         """Check all that can be checked before the limits are asked.

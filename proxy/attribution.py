@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from proxy.errors import invalid_request
+from proxy.errors import Problem, invalid_request
 
 VALUE_LENGTH_MAX = 200
 TAGS_MAX = 20
 _PREFIX: Final = b"x-comptroller-"
 CLASSES: Final = frozenset({"interactive", "batch", "background"})
+CLASS_DEFAULT: Final = "interactive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ _FIELDS: Final = {
     b"x-comptroller-class": "request_class",
 }
 
+# What policies call a label, and where it is kept here.
+LABELS: Final = {
+    name.removeprefix(_PREFIX).decode().replace("-", "_"): field for name, field in _FIELDS.items()
+}
+
 
 def read_attribution(headers: dict[bytes, bytes]) -> Attribution:
     """Read the attribution headers; unknown `x-comptroller-*` names are ignored.
@@ -55,6 +62,50 @@ def read_attribution(headers: dict[bytes, bytes]) -> Attribution:
             "invalid_header", f"x-comptroller-class must be one of {', '.join(sorted(CLASSES))}."
         )
     return Attribution(**labels, tags=_tags(given.get(b"x-comptroller-tags")))
+
+
+def resolve(
+    attribution: Attribution, fixed: Mapping[str, str], required: Collection[str]
+) -> Attribution:
+    """Fill in the labels that a policy fixes, and the class where nobody gives one.
+
+    `fixed` holds values, `required` names, of the labels in `LABELS`. A fixed label need not be
+    sent; sent with the same value it is fine.
+
+    Raises `Problem`: 403 `attribution_not_allowed` for another value than the fixed one, 400
+    `attribution_required` for a required label that is neither sent nor fixed.
+    """
+    for label, value in fixed.items():
+        if getattr(attribution, LABELS[label]) not in (None, value):
+            raise _not_allowed(label)
+    filled: dict[str, Any] = {LABELS[label]: value for label, value in fixed.items()}
+    resolved = replace(attribution, **filled) if filled else attribution
+    # In the order of the labels, so that the same request is always told the same.
+    for label, field in LABELS.items():
+        if label in required and getattr(resolved, field) is None:
+            raise _required(label)
+    if resolved.request_class is None:
+        resolved = replace(resolved, request_class=CLASS_DEFAULT)
+    return resolved
+
+
+def _not_allowed(label: str) -> Problem:
+    name = _header(label)
+    return Problem(
+        403,
+        "attribution_not_allowed",
+        f"The value of {name} is fixed for this key. Leave the header out.",
+        name,
+    )
+
+
+def _required(label: str) -> Problem:
+    name = _header(label)
+    return invalid_request("attribution_required", f"This key has to send the header {name}.", name)
+
+
+def _header(label: str) -> str:
+    return _PREFIX.decode() + label.replace("_", "-")
 
 
 def _label(name: str, value: bytes) -> str:

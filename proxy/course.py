@@ -99,9 +99,9 @@ class Course:
         """Make the one record of this request; `settlement` when money was booked or could be."""
         now_ns = clock.wall_ns()
         chat, deployment, problem = self.chat, self.deployment, self.problem
-        admission, refusal, labels = self.admission, self.refusal, self.attribution
+        admission, labels = self.admission, self.attribution
         # The key may have been moved since it was looked up: counters and record must agree.
-        bearer = admission or refusal or self.principal
+        bearer = admission or self.refusal or self.principal
         return DecisionRecord(
             id=self.request_id,
             organization_id=_uuid(self.principal.organization_id),
@@ -109,7 +109,6 @@ class Course:
             team_id=_optional_uuid(bearer.team_id),
             member_id=_optional_uuid(bearer.member_id),
             cost_center_id=_optional_uuid(bearer.cost_center_id),
-            pools=",".join(id_.replace("-", "") for id_ in admission.pool_ids) if admission else "",
             end_user=labels.end_user,
             agent=labels.agent,
             session=labels.session,
@@ -132,23 +131,11 @@ class Course:
             cached_tokens=measured.cached_tokens,
             cache_write_tokens=measured.cache_write_tokens,
             reasoning_tokens=measured.reasoning_tokens,
-            held_nanos=admission.spend_nanos if admission else 0,
-            bound_nanos=admission.bound_nanos if admission else 0,
-            calibration=admission.calibration if admission else 1,
             cost_nanos=measured.cost_nanos,
             charge_nanos=settlement.spend_nanos if settlement else measured.cost_nanos,
             usage_source=measured.source,
             decision=self._decision(),
             code=problem.code if problem else None,
-            limit_id=_optional_uuid(refusal.limit_id) if refusal else None,
-            limit_scope=refusal.scope_kind if refusal else None,
-            remaining_nanos=admission.remaining_spend_nanos if admission else None,
-            rate_limit_bucket=self._rate_bucket(),
-            over_limit_action=self._over_limit_action(),
-            steps=msgspec.json.encode(self.steps) if self.steps else b"[]",
-            waited_ns=self.waited_ns,
-            extensions=self.extensions,
-            cut_limit_id=_optional_uuid(self.cut_limit_id),
             http_status=problem.status if problem else self.upstream_status or 0,
             admitted_at_ns=self.wall_ns,
             finished_at_ns=now_ns,
@@ -160,12 +147,41 @@ class Course:
             client_disconnected=self.client_left,
             output_cap=chat.output_tokens_cap if chat else None,
             engine_version=ENGINE_VERSION,
-            seen=self._seen(),
-            error_code=problem.code if problem and not refusal else None,
+            error_code=problem.code if problem and not self.refusal else None,
             entry=_entry(settlement, now_ns),
             seq=settlement.seq if settlement else 0,
-            crossings=_crossings(settlement),
+            crossings=_crossings(settlement, now_ns),
+            **self._enforcement(),
         )
+
+    def _enforcement(self) -> dict[str, Any]:
+        """Tell what limits held, saw and did."""
+        refusal, facts = self.refusal, self._holds()
+        if refusal is not None:
+            facts["limit_id"] = _optional_uuid(refusal.limit_id)
+            facts["limit_scope"] = refusal.scope_kind
+        if self.steps:
+            facts["steps"] = msgspec.json.encode(self.steps)
+        return facts | {
+            "rate_limit_bucket": self._rate_bucket(),
+            "over_limit_action": self._over_limit_action(),
+            "waited_ns": self.waited_ns,
+            "extensions": self.extensions,
+            "cut_limit_id": _optional_uuid(self.cut_limit_id),
+            "seen": self._seen(),
+        }
+
+    def _holds(self) -> dict[str, Any]:
+        admission = self.admission
+        if admission is None:
+            return {}
+        return {
+            "held_nanos": admission.spend_nanos,
+            "bound_nanos": admission.bound_nanos,
+            "calibration": admission.calibration,
+            "remaining_nanos": admission.remaining_spend_nanos,
+            "pools": ",".join(each.replace("-", "") for each in admission.pool_ids),
+        }
 
     def _decision(self) -> Decision:
         if self.admission is None:
@@ -200,11 +216,12 @@ def _entry(settlement: Settlement | None, now_ns: int) -> LedgerEntry | None:
     return LedgerEntry(settled_at_ns=now_ns, overrun_nanos=settlement.overrun_nanos)
 
 
-def _crossings(settlement: Settlement | None) -> tuple[Crossing, ...]:
-    crossed: list[tuple[Any, ...]] = [] if settlement is None else [*settlement.crossed]
+def _crossings(settlement: Settlement | None, now_ns: int) -> tuple[Crossing, ...]:
+    if settlement is None:
+        return ()
     return tuple(
-        Crossing(_uuid(limit_id), starts_at_ns, percent, settled, cap)
-        for limit_id, starts_at_ns, percent, _, settled, cap in crossed
+        Crossing(_uuid(limit_id), starts_at_ns, percent, settled, cap, now_ns if repeat else 0)
+        for limit_id, starts_at_ns, percent, repeat, settled, cap in settlement.crossed
     )
 
 

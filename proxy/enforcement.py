@@ -16,6 +16,7 @@ import structlog
 from controlplane.clock import Clock
 from core_rs import Admission, Ask, Diversion, Effect, Engine, EngineError, Refusal, Settlement
 from core_rs import Waiting as EngineWaiting
+from proxy.errors import shutting_down
 
 LOG: Final = structlog.get_logger("comptroller.proxy")
 # Time itself lets pass what waits for a period, or for its own time to be up. A tenth of a second
@@ -49,6 +50,7 @@ class Enforcer:
         # Organizations in which somebody waits or a breaker is open, and the one timer of all.
         self._active: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._is_stopped = False
 
     def admit(self, key: int, organization: int, reservation_id: bytes, ask: Ask) -> Decision:
         """Decide on a request at this instant; one that waits is to be awaited at once.
@@ -64,13 +66,19 @@ class Enforcer:
     async def wait(self, organization: int, reservation_id: bytes) -> Outcome:
         """Wait in line until the engine says what becomes of a request.
 
-        Whoever is cancelled meanwhile leaves the line and holds nothing.
+        Whoever is cancelled meanwhile leaves the line and holds nothing; so do all at the stop,
+        which raises `Problem` (503).
         """
+        outcome = self._waiting[reservation_id]
+        if self._is_stopped:
+            outcome.cancel()
         try:
-            return await self._waiting[reservation_id]
+            return await outcome
         except asyncio.CancelledError:
             self._leave(organization, reservation_id)
-            raise
+            if _is_cancelled_itself():
+                raise
+            raise shutting_down() from None
         finally:
             self._waiting.pop(reservation_id, None)
 
@@ -133,9 +141,12 @@ class Enforcer:
             self._pass_effects(self.engine.organization_index(organization_id))
 
     def stop(self) -> None:
-        """Let no more time pass."""
+        """Let no more time pass, and nobody wait."""
+        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
+        for outcome in self._waiting.values():
+            outcome.cancel()
 
     def _now(self) -> tuple[int, int]:
         return self._clock.wall_ns(), self._clock.mono_ns()
@@ -158,7 +169,7 @@ class Enforcer:
 
     def _watch(self, organization: int) -> None:
         self._active.add(organization)
-        if self._timer is None:
+        if self._timer is None and not self._is_stopped:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def _tick(self) -> None:
@@ -204,3 +215,9 @@ class Enforcer:
                     self.engine.release(organization, name, *self._now())
             return
         outcome.set_result(decision)
+
+
+def _is_cancelled_itself() -> bool:
+    """Say whether the current task was cancelled, and not only what it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -30,7 +30,7 @@ class Problem(Exception):
     """Why a request is not served, as the caller will read it.
 
     `limit` holds the figures of a limit that refused. `should_retry` is for the SDKs.
-    `original` is a provider's own error body, handed on as it is; `details` are further members
+    `original` is a provider's own error body, handed on as it is; `facts` are further members
     of the error. An error that `tells_charge` says what was `charged`, once that is known.
     """
 
@@ -43,7 +43,7 @@ class Problem(Exception):
     should_retry: bool = False
     headers: tuple[Header, ...] = field(default=())
     original: bytes = b""
-    details: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     tells_charge: bool = False
     charged: str | None = None
     currency: str | None = None
@@ -68,7 +68,7 @@ class Problem(Exception):
         if self.charged is not None:
             error["charged"] = self.charged
             error["currency"] = self.currency
-        return {**error, **self.details}
+        return {**error, **self.facts}
 
     def body(self) -> bytes:
         """Write the body of the answer."""

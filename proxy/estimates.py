@@ -72,15 +72,18 @@ class Estimates:
         header = policy_header(course.principal.policy_version)
         await answer_json(client, request_id, msgspec.json.encode(estimate), [header])
 
-    async def _decide(
-        self, course: Course, question: Question
-    ) -> tuple[Question, Decision, Bound]:
+    async def _decide(self, course: Course, question: Question) -> tuple[Question, Decision, Bound]:
         """Decide with what limits would do: serve by another model, or have it confirmed."""
         taken: dict[str, int] = {}
+        before: list[tuple[Question, Step]] = []
         while True:
             decision, bound = await self._assessor.decide(
                 course, question, self._preview, taken=tuple(taken.items())
             )
+            if isinstance(decision, Refusal) and before:
+                question, downgrade = before.pop()
+                course.steps.remove(downgrade)
+                continue
             if not isinstance(decision, Diversion):
                 return question, decision, bound
             taken[decision.limit_id] = decision.step + 1
@@ -89,6 +92,7 @@ class Estimates:
                 other = self._assessor.downgraded(course, question, decision.model)
                 if other is None:
                     continue
+                before.append((question, step))
                 question = other
             course.steps.append(step)
 

@@ -7,9 +7,8 @@ read on; the step that is held ahead of it covers what its provider generates me
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from core_rs import Refusal
 from proxy.provider_faults import outgrown
@@ -43,19 +42,25 @@ class Growth:
         if self._hidden is not None:
             self._hidden.cancel()
 
-    @contextmanager
-    def cutting(self) -> Iterator[None]:
+    def __enter__(self) -> Self:
         """Let the block be ended by a cut, at whatever it waits for; it ends without an error."""
-        self._may_cancel = self.refusal is None
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._is_cancelled or self._task.uncancel() > 0:
-                raise
-        except StreamCut:
-            pass
-        finally:
-            self._may_cancel = False
+        self._may_cancel = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._may_cancel = False
+        if isinstance(error, StreamCut):
+            return True
+        was_cancelled, self._is_cancelled = self._is_cancelled, False
+        if not was_cancelled or not isinstance(error, asyncio.CancelledError):
+            return False
+        # Whoever else cancelled the task meanwhile, as a shutdown does, is heard.
+        return self._task.uncancel() == 0
 
     async def follow(self) -> None:
         """Hold enough for all that has been generated, or wait until there is room.

@@ -17,7 +17,11 @@ import structlog
 from controlplane.clock import Clock
 from controlplane.events import OrganizationChanged
 from controlplane.ledger.queries import counter_sums
-from controlplane.policies.snapshot import keys_snapshot, organization_snapshot
+from controlplane.policies.snapshot import (
+    installation_snapshot,
+    keys_snapshot,
+    organization_snapshot,
+)
 from controlplane.tenancy.queries import organization_ids
 from core_rs import EngineError
 from proxy.errors import Problem
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 LOG: Final = structlog.get_logger("comptroller.proxy")
 RETRY_FIRST_S: Final = 0.05
 RETRY_MAX_S: Final = 5.0
+NO_ORGANIZATION: Final = UUID(int=0)
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -81,6 +86,7 @@ class PolicyFeed:
         # Two changes at once: the later snapshot must also be loaded later.
         self._turn = asyncio.Lock()
         self._closed: set[UUID] = set()
+        self._is_installation_loaded = False
         self._loading: set[asyncio.Task[None]] = set()
         self._retrying: asyncio.Task[None] | None = None
         self.currencies = Currencies()
@@ -92,6 +98,7 @@ class PolicyFeed:
 
         One whose data the engine refuses stays closed; a store that fails is raised.
         """
+        await self._load_installation()
         async with self._database.read() as session:
             known = await organization_ids(session)
         for organization_id in known:
@@ -112,6 +119,23 @@ class PolicyFeed:
         loading.add_done_callback(self._loading.discard)
         await asyncio.shield(loading)
 
+    async def apply_installation(self) -> None:
+        """Load the limits that all organizations share, after a committed change of them.
+
+        Where they cannot be loaded, every organization is closed until they can.
+        """
+        async with self._turn:
+            try:
+                await self._load_installation()
+            except Exception:  # the edge: whatever it is, the old limits must not decide
+                LOG.exception("installation_not_loaded")
+                self._is_installation_loaded = False
+                for organization_id in tuple(self.currencies):
+                    self._close(UUID(organization_id))
+                return
+        for organization_id in tuple(self.currencies):
+            self.on_loaded(organization_id)
+
     async def stop(self) -> None:
         """Try no more to load what could not be loaded."""
         if self._retrying is not None:
@@ -128,6 +152,8 @@ class PolicyFeed:
 
     async def _load_change(self, change: OrganizationChanged) -> None:
         organization_id = change.organization_id
+        if not self._is_installation_loaded:
+            await self._load_installation()
         if organization_id in self._closed:
             # What earlier changes named is not known any more: everything is loaded again.
             change = OrganizationChanged(organization_id)
@@ -153,6 +179,16 @@ class PolicyFeed:
             pause_s = min(2 * pause_s, RETRY_MAX_S)
             for organization_id in tuple(self._closed):
                 await self._load_or_close(OrganizationChanged(organization_id))
+
+    async def _load_installation(self) -> None:
+        async with self._recorder.flushed_session() as session:
+            snapshot = await installation_snapshot(session)
+            now = (self._clock.wall_ns(), self._clock.mono_ns())
+            specs = msgspec.json.decode(self._engine.missing_shared(snapshot, *now))
+            # Counters of the installation are sums over all organizations.
+            seeds = await counter_sums(session, NO_ORGANIZATION, specs) if specs else []
+            self._engine.load_shared(snapshot, msgspec.json.encode(seeds), *now)
+        self._is_installation_loaded = True
 
     async def _load_policy(self, organization_id: UUID) -> _SnapshotHead:
         async with self._database.read() as session:

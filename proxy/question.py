@@ -11,7 +11,7 @@ from proxy.wire.openai_chat import ChatRequest
 
 # Tokens that stay free ahead of a stream. At 500 tokens a second it is an eighth of a second, in
 # which a stream is extended, or closed and heard to be closed.
-STEP_TOKENS: Final = 64
+STEP_TOKENS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ class Exchange:
     async def _send_and_relay(self) -> None:
         deployment = self._deployment
         answer: UpstreamAnswer | None = None
-        with self._growth.cutting():
+        with self._growth:
             answer = await deployment.pool.send(
                 b"POST",
                 PATH,
@@ -216,7 +216,7 @@ class Exchange:
         headers.append((b"cache-control", b"no-cache"))
         if not client.is_gone:
             await client.start(answer.status, headers)
-        with self._growth.cutting():
+        with self._growth:
             async for _, passed in self._chunks(answer, meter):
                 await self._pass_on(passed)
         if self._growth.refusal is not None:
@@ -235,7 +235,7 @@ class Exchange:
             choices=reservation.chat.choices,
             bytes_max=self._settings.answer_bytes_max,
         )
-        with self._growth.cutting():
+        with self._growth:
             async for chunk, _ in self._chunks(answer, meter):
                 assembler.feed(chunk)
         if self._growth.refusal is not None:
@@ -256,7 +256,9 @@ class Exchange:
         if self._reservation.ruling.on_cut == "error":
             raise cut(refusal)
         measured = self._reservation.finish_cut()
-        body = assembler.finish_cut(measured.input_tokens, measured.output_tokens)
+        body = assembler.finish_cut(
+            input_tokens=measured.input_tokens, output_tokens=measured.output_tokens
+        )
         await self._answer_document(200, body, (b"x-comptroller-cut", refusal.code.encode()))
 
     def _begin_to_count(self, answer: UpstreamAnswer, *, strip_usage: bool) -> StreamMeter:
@@ -271,21 +273,45 @@ class Exchange:
         self, answer: UpstreamAnswer, meter: StreamMeter
     ) -> AsyncIterator[tuple[bytes, bytes]]:
         """Read the stream, each part once all that it holds is held for; what to pass on beside."""
-        hurries = self._is_cut
-        while chunk := await _next_chunk(answer, meter, hurries=hurries and self._client.is_gone):
+        hurries, growth = self._is_cut, self._growth
+        # A cut can also come between the head of the answer and its first part.
+        while growth.refusal is None:
+            chunk = await _next_chunk(answer, meter, hurries=hurries and self._client.is_gone)
+            if not chunk:
+                return
             passed = meter.feed(chunk)
-            await self._growth.follow()
+            await self._hold_for(answer, meter)
             yield chunk, passed
             if meter.failure is not None:
                 # Raises why: the meter says it to whoever asks for the rest.
                 meter.finish()
             self._reservation.progress()
 
+    async def _hold_for(self, answer: UpstreamAnswer, meter: StreamMeter) -> None:
+        """Hold enough for all that has come.
+
+        Raises `Problem` when the stream has reached its bound and all that is billed is counted.
+        """
+        try:
+            await self._growth.follow()
+        except Problem:
+            await self._catch_up(answer, meter)
+            raise
+
     async def _catch_up(self, answer: UpstreamAnswer, meter: StreamMeter) -> None:
-        """Count what has been sent before the stream was cut; its caller does not get it."""
+        """Count what is billed of a stream that is cut, and that its caller does not get.
+
+        That is what has been sent already; or all that comes, of a provider that does not stop.
+        """
         with suppress(UpstreamError, TimeoutError):
-            while not meter.is_done and await _has_more(answer):
-                meter.feed(await answer.next_chunk())
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                while not meter.is_done and meter.failure is None:
+                    if self._is_cut and not await _has_more(answer):
+                        return
+                    chunk = await answer.next_chunk()
+                    if not chunk:
+                        return
+                    meter.feed(chunk)
 
     async def _end_stream(self, meter: StreamMeter) -> None:
         client, course = self._client, self._course
@@ -370,9 +396,7 @@ def answer_headers(course: Course, reservation: Reservation) -> list[Header]:
 
 def over_limit_header(course: Course) -> bytes:
     """Say what limits did to a request that passed: never is one downgraded in silence."""
-    parts = [
-        f"{step.action}={step.model}" if step.model else step.action for step in course.steps
-    ]
+    parts = [f"{step.action}={step.model}" if step.model else step.action for step in course.steps]
     if course.waited_ns:
         parts.append(f"waited={course.waited_ns // 1_000_000}ms")
     return ",".join(parts).encode("ascii", "backslashreplace")

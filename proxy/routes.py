@@ -9,11 +9,11 @@ from litestar import asgi
 from litestar.handlers import ASGIRouteHandler
 from litestar.types import Receive, Scope, Send
 
+from controlplane.calibrations.queries import load_calibrations
 from controlplane.clock import Clock
 from controlplane.db import Database
 from controlplane.events import Events
 from controlplane.ids import IdSource
-from controlplane.calibrations.queries import load_calibrations
 from controlplane.ledger.recorder import Recorder
 from controlplane.ledger.records import BreakerEvent
 from controlplane.settings import ControlSettings
@@ -87,7 +87,7 @@ class Proxy:
             clock=clock,
             settings=settings,
             running=self._running,
-            confirmations=Confirmations(pepper),
+            confirmations=Confirmations(pepper, clock.wall_ns()),
         )
         self._models = Models(
             engine=engine,
@@ -120,6 +120,8 @@ class Proxy:
         # Loading takes tens of milliseconds, which no request should wait for.
         warm_vocabularies()
         self._events.subscribe(self._feed.apply)
+        self._events.subscribe_installation(self._feed.apply_installation)
+        self._events.subscribe_installation(self._load_calibrations)
         await self._feed.load_all()
         await self._load_calibrations()
 

@@ -324,9 +324,7 @@ class Reservation:
 
     def _held(self) -> Measured:
         """Take all that is held: the bound, or as far as a stream may go with its step."""
-        bound = Measured(
-            self._admission.bound_cost_nanos, self._admission.bound_tokens, 0, "held"
-        )
+        bound = Measured(self._admission.bound_cost_nanos, self._admission.bound_tokens, 0, "held")
         if not self._admission.extendable:
             return bound
         question, step = self._question, self._question.step_tokens
@@ -358,7 +356,7 @@ class Reservation:
             record = msgspec.structs.replace(record, entry=entry)
         elif settlement.overrun_nanos:
             LOG.warning("overrun", nanos=settlement.overrun_nanos, model=self.chat.model)
-            raised = self._calibrate(measured, settlement) if is_whole else None
+            raised = self._calibrate(measured, settlement)
             record = msgspec.structs.replace(record, calibration_raised=raised)
         self._books.recorder.put(record)
         return measured

@@ -2,9 +2,9 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,12 +13,14 @@ from comptroller.simulator.billing import Bill, Line
 from comptroller.simulator.exchange import Exchange
 from comptroller.simulator.faults import STATUS_OF, Fault, FaultRule, FaultRules
 from comptroller.simulator.generation import Choice, plan_choices
+from comptroller.simulator.lengths import Fixed, OutputLength
 from comptroller.simulator.models import Catalogue, Model
 from comptroller.simulator.requests import BadRequest, ChatRequest, read_chat_request
 from comptroller.simulator.settings import SimulatorSettings
 from comptroller.simulator.tokens import count_prompt
 from comptroller.simulator.words import single_token_words, wide_words
 
+T = TypeVar("T")
 ABSURD_TOKENS = 10**15
 IMPOSSIBLE_TOKENS = 10**6
 # What real providers tell the holder of an account, and a proxy must keep to itself.
@@ -35,7 +37,10 @@ REFUSALS = frozenset({*STATUS_OF, Fault.STATUS, Fault.RESET_BEFORE_HEAD})
 
 @dataclass(slots=True)
 class Job:
-    """Everything that is known about one answer once its request is accepted."""
+    """Everything that is known about one answer once its request is accepted.
+
+    In the first `reasoning_rounds` steps nothing is shown; they are as many for every choice.
+    """
 
     exchange: Exchange
     request: ChatRequest
@@ -45,13 +50,27 @@ class Job:
     line: Line
     settings: SimulatorSettings
     pace: int
+    reasoning_pace: int
+    overbill: int
     latency_ms: int
     rule: FaultRule | None
+    reasoning_rounds: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def rounds(self) -> int:
         """Steps of generation: each gives every choice that is not finished its next piece."""
         return max(len(choice.pieces) for choice in self.choices)
+
+    def pace_of(self, round_: int) -> int:
+        """Tokens a second of each choice in a step; 0: as fast as possible."""
+        return self.reasoning_pace if round_ < self.reasoning_rounds else self.pace
+
+    def due_s(self, rounds: int) -> float:
+        """Seconds from the start until so many steps are to be done."""
+        reasoning = min(rounds, self.reasoning_rounds)
+        reasoning_s = reasoning / self.reasoning_pace if self.reasoning_pace else 0.0
+        return reasoning_s + ((rounds - reasoning) / self.pace if self.pace else 0.0)
 
     def has(self, *faults: Fault) -> bool:
         """Whether this answer is spoiled in one of these ways."""
@@ -59,8 +78,11 @@ class Job:
 
     def generate(self, first: int, end: int) -> None:
         """Book the pieces of rounds `first` to `end`, the last not included."""
-        tokens = sum(piece.tokens for choice in self.choices for piece in choice.pieces[first:end])
-        self.bill.generated(self.line, tokens)
+        pieces = [piece for choice in self.choices for piece in choice.pieces[first:end]]
+        if first < self.reasoning_rounds:
+            self.reasoning_tokens += sum(piece.tokens for piece in pieces if piece.is_hidden)
+        tokens = sum(piece.tokens for piece in pieces)
+        self.bill.generated(self.line, tokens * self.overbill)
 
     def usage(self) -> dict[str, Any] | None:
         """Write the usage that the answer shows; only the bill is always true."""
@@ -76,7 +98,7 @@ class Job:
             return usage(shown_tokens or IMPOSSIBLE_TOKENS, completion_tokens)
         if self.has(Fault.STRING_USAGE):
             return {"prompt_tokens": str(prompt_tokens), "completion_tokens": "many"}
-        return usage(prompt_tokens, completion_tokens)
+        return usage(prompt_tokens, completion_tokens, self.reasoning_tokens)
 
     def answer_headers(self, content_type: str) -> dict[str, str]:
         """Write the headers of the answer."""
@@ -145,21 +167,16 @@ class ChatCompletions:
             message = f"This model reads at most {model.context_tokens_max} tokens."
             raise BadRequest(message, code="context_length_exceeded", param="messages")
         self._accepted += 1
-        is_capped = rule is None or rule.fault is not Fault.IGNORED_CAP
-        choices = plan_choices(
-            request if is_capped else msgspec.structs.replace(request, output_tokens_max=None),
-            model,
-            words=self._vocabulary(rule),
-            length=request.directives.output or self._settings.output,
-            seed=self._seed(request),
-        )
         shapes = ChatShapes(
             completion_id=f"chatcmpl-{_identifier(self._accepted)}",
             model=model.name,
             created_s=int(self._wall_now().timestamp()),
             include_usage=request.include_usage,
         )
-        pace = request.directives.pace
+        asked, settings = request.directives, self._settings
+        pace = _given(asked.pace, settings.pace)
+        reasoning_pace = _given(asked.reasoning_pace, settings.reasoning_pace)
+        choices = self._planned(request, model, rule)
         return Job(
             exchange,
             request,
@@ -167,10 +184,36 @@ class ChatCompletions:
             shapes,
             self._bill,
             self._bill.open(model, _request_id(exchange), prompt_tokens),
-            self._settings,
-            self._settings.pace if pace is None else pace,
-            self._latency_ms(request, rule),
-            rule,
+            settings,
+            pace=pace,
+            reasoning_pace=_given(reasoning_pace, pace),
+            overbill=_given(asked.overbill, settings.overbill),
+            latency_ms=self._latency_ms(request, rule),
+            rule=rule,
+            reasoning_rounds=sum(piece.is_hidden for piece in choices[0].pieces),
+        )
+
+    def _planned(
+        self, request: ChatRequest, model: Model, rule: FaultRule | None
+    ) -> tuple[Choice, ...]:
+        """Plan the answer; one that exceeds its maximum is as long as that many times it."""
+        asked, settings = request.directives, self._settings
+        length: OutputLength = _given(asked.output, settings.output)
+        exceed = _given(asked.exceed, settings.exceed)
+        maximum = request.output_tokens_max
+        if rule is not None and rule.fault is Fault.IGNORED_CAP:
+            maximum = None
+        elif maximum is not None and exceed > 1:
+            maximum *= exceed
+            length = Fixed(maximum)
+            model = replace(model, output_tokens_max=maximum)
+        return plan_choices(
+            msgspec.structs.replace(request, output_tokens_max=maximum),
+            model,
+            words=self._vocabulary(rule),
+            length=length,
+            seed=self._seed(request),
+            reasoning=_given(asked.reasoning, settings.reasoning),
         )
 
     def _seed(self, request: ChatRequest) -> str:
@@ -183,8 +226,7 @@ class ChatCompletions:
         return self._wide_words if is_wide else self.words
 
     def _latency_ms(self, request: ChatRequest, rule: FaultRule | None) -> int:
-        asked_ms = request.directives.latency_ms
-        latency_ms = self._settings.latency_ms if asked_ms is None else asked_ms
+        latency_ms = _given(request.directives.latency_ms, self._settings.latency_ms)
         is_slow = rule is not None and rule.fault is Fault.LATENCY
         return latency_ms + (rule.delay_ms if rule is not None and is_slow else 0)
 
@@ -205,6 +247,10 @@ async def refuse_by_fault(exchange: Exchange, rule: FaultRule) -> None:
     if rule.html:
         body, headers["content-type"] = ERROR_PAGE, "text/html"
     await exchange.answer(status, body, headers, gzip=rule.gzip)
+
+
+def _given(asked: T | None, otherwise: T) -> T:
+    return otherwise if asked is None else asked
 
 
 def _request_id(exchange: Exchange) -> str | None:

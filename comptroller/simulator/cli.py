@@ -9,7 +9,7 @@ import click
 import msgspec
 import uvloop
 
-from comptroller.simulator.directives import LATENCY_MS_MAX, PACE_MAX
+from comptroller.simulator.directives import LATENCY_MS_MAX, PACE_MAX, TIMES_MAX
 from comptroller.simulator.lengths import OutputLength, parse_length
 from comptroller.simulator.running import RunningSimulator, simulator
 from comptroller.simulator.settings import SimulatorSettings
@@ -46,6 +46,32 @@ class _Length(click.ParamType[OutputLength]):
     show_default=True,
     type=click.IntRange(0, PACE_MAX),
     help="Tokens a second of each answer; 0: as fast as possible.",
+)
+@click.option(
+    "--reasoning",
+    default="0",
+    show_default=True,
+    type=_Length(),
+    help="Hidden tokens before each answer, in the forms of --output.",
+)
+@click.option(
+    "--reasoning-pace",
+    type=click.IntRange(0, PACE_MAX),
+    help="Hidden tokens a second of each answer; as --pace if not given.",
+)
+@click.option(
+    "--exceed",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, TIMES_MAX),
+    help="Answer with so many times the max_tokens of a request.",
+)
+@click.option(
+    "--overbill",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, TIMES_MAX),
+    help="Bill every output token so many times.",
 )
 @click.option(
     "--latency-ms",

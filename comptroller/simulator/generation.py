@@ -2,10 +2,11 @@
 
 A piece is what one chunk of a stream carries, with the tokens it costs. Text has one token a
 piece; the arguments of a tool call are cut into a few pieces that add up to their exact count.
+Hidden reasoning comes first, in pieces that no chunk carries.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -22,10 +23,14 @@ SCHEMA_DEPTH_MAX = 8
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One chunk's worth of an answer and what it costs in tokens."""
+    """One chunk's worth of an answer and what it costs in tokens; a hidden one is not written."""
 
     text: str
     tokens: int = 1
+    is_hidden: bool = False
+
+
+REASONING = Piece("", is_hidden=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +60,44 @@ def plan_choices(
     words: Sequence[str],
     length: OutputLength,
     seed: str,
+    reasoning: OutputLength,
 ) -> tuple[Choice, ...]:
-    """Plan every choice of an answer: equal arguments give an equal plan."""
+    """Plan every choice of an answer: equal arguments give an equal plan.
+
+    Each choice reasons as long as the others, within the maximum of the request.
+    """
+    allowed = _allowed(request, model)
+    thought_tokens = min(reasoning.draw(Random(f"{seed}/reasoning")), allowed)  # noqa: S311
+    thought = (REASONING,) * thought_tokens
+    spoken = _plan_visible(request, model, words, length, seed, allowed - thought_tokens)
+    return tuple(replace(choice, pieces=thought + choice.pieces) for choice in spoken)
+
+
+def _allowed(request: ChatRequest, model: Model) -> int:
+    return min(request.output_tokens_max or model.output_tokens_max, model.output_tokens_max)
+
+
+def _plan_visible(
+    request: ChatRequest,
+    model: Model,
+    words: Sequence[str],
+    length: OutputLength,
+    seed: str,
+    allowed: int,
+) -> tuple[Choice, ...]:
     tool = _called_tool(request)
     plans = (Random(f"{seed}/{index}") for index in range(request.choices))  # noqa: S311
     if tool is not None:
-        return tuple(_call(tool, model, request, random) for random in plans)
-    return tuple(_text(request, model, words, length, random) for random in plans)
+        return tuple(_call(tool, model, allowed, random) for random in plans)
+    return tuple(_text(request, words, length, allowed, random) for random in plans)
 
 
 def _text(
-    request: ChatRequest, model: Model, words: Sequence[str], length: OutputLength, random: Random
+    request: ChatRequest, words: Sequence[str], length: OutputLength, allowed: int, random: Random
 ) -> Choice:
     wanted = length.draw(random)
-    allowed = min(request.output_tokens_max or model.output_tokens_max, model.output_tokens_max)
-    is_cut = wanted > allowed or wanted == request.output_tokens_max
+    is_at_maximum = request.output_tokens_max is not None and wanted == allowed
+    is_cut = wanted > allowed or is_at_maximum
     pieces = tuple(map(Piece, random.choices(words, k=min(wanted, allowed))))
     stopped = _before_stop(pieces, request.stops)
     if stopped is not None:
@@ -115,10 +143,9 @@ def _named_choice(tool_choice: Any) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _call(tool: Tool, model: Model, request: ChatRequest, random: Random) -> Choice:
+def _call(tool: Tool, model: Model, allowed: int, random: Random) -> Choice:
     arguments = msgspec.json.encode(_example(tool.function.parameters)).decode()
     pieces = tuple(_argument_pieces(arguments, tool.function.name, model.vocabulary))
-    allowed = min(request.output_tokens_max or model.output_tokens_max, model.output_tokens_max)
     kept = tuple(_affordable(pieces, allowed))
     finish_reason = "tool_calls" if len(kept) == len(pieces) else "length"
     return Choice(kept, finish_reason, tool.function.name, f"call_{random.getrandbits(96):024x}")

@@ -22,6 +22,14 @@ class SimulatorSettings:
     """How many tokens an answer has where no maximum cuts it."""
     pace: int = 0
     """Tokens a second of each answer; 0: as fast as possible."""
+    reasoning: OutputLength = Fixed(0)
+    """How many hidden tokens each choice begins with: billed, in the usage, within the maximum."""
+    reasoning_pace: int | None = None
+    """Hidden tokens a second of each answer, 0 as fast as possible; None: as `pace`."""
+    exceed: int = 1
+    """Answers have this many times the maximum the request sets, all of it shown; 1: they obey."""
+    overbill: int = 1
+    """Every output token is billed, and in the usage, so many times; 1: once."""
     latency_ms: int = 0
     """Wait before the first byte of each answer, in milliseconds."""
     seed: int = 0

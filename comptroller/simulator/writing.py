@@ -5,6 +5,7 @@ import asyncio
 from comptroller.simulator.answers import DONE, encode
 from comptroller.simulator.chat import REFUSALS, Job, refuse_by_fault
 from comptroller.simulator.faults import Fault
+from comptroller.simulator.generation import REASONING
 from comptroller.simulator.spoiling import (
     MID_ANSWER,
     break_off,
@@ -49,12 +50,12 @@ async def _write_document(job: Job) -> None:
 
 
 async def _generate_all(job: Job) -> None:
-    if not job.pace:
+    if not (job.pace or job.reasoning_pace):
         job.generate(0, job.rounds)
         return
     started_s = job.exchange.now_s()
     for round_ in range(job.rounds):
-        await _until(job, started_s + (round_ + 1) / job.pace)
+        await _until(job, started_s + job.due_s(round_ + 1), round_)
         job.generate(round_, round_ + 1)
 
 
@@ -109,10 +110,10 @@ async def _write_rounds(job: Job) -> bool:
     around = [job.shapes.around_piece(*each) for each in enumerate(job.choices)]
     started_s = job.exchange.now_s()
     for round_ in range(job.rounds):
-        await _until(job, started_s + round_ / job.pace if job.pace else None)
+        await _until(job, started_s + job.due_s(round_), round_)
         if round_ == fault_round and await spoil_stream(job):
             return True
-        if _is_abort_noticed(job):
+        if _is_abort_noticed(job, round_):
             job.generate(round_, round_ + job.settings.abort_tail_tokens)
             return True
         job.generate(round_, round_ + 1)
@@ -124,29 +125,32 @@ async def _write_rounds(job: Job) -> bool:
 def _fault_round(job: Job) -> int | None:
     if job.rule is None or not job.has(*MID_ANSWER):
         return None
-    return min(job.rule.after_chunks, job.rounds)
+    return min(job.reasoning_rounds + job.rule.after_chunks, job.rounds)
 
 
-async def _until(job: Job, instant_s: float | None) -> None:
+async def _until(job: Job, instant_s: float, round_: int) -> None:
     """Wait for an instant; one that is past is not waited for, so that a pace is caught up."""
-    wait_s = 0.0 if instant_s is None else instant_s - job.exchange.now_s()
-    if wait_s > 0 or instant_s is None:
+    wait_s = instant_s - job.exchange.now_s()
+    if wait_s > 0 or not job.pace_of(round_):
         # Also without a pace the loop must run: else nobody notices that the client has left.
-        await asyncio.sleep(wait_s)
+        await asyncio.sleep(max(0.0, wait_s))
 
 
-def _is_abort_noticed(job: Job) -> bool:
+def _is_abort_noticed(job: Job, round_: int) -> bool:
     left_at_s = job.exchange.left_at_s
     if left_at_s is None:
         return False
-    return not job.pace or job.exchange.now_s() >= left_at_s + job.settings.notice_ms / 1000
+    return (
+        not job.pace_of(round_) or job.exchange.now_s() >= left_at_s + job.settings.notice_ms / 1000
+    )
 
 
 async def _write_round(job: Job, round_: int, around: list[tuple[bytes, bytes]]) -> None:
     for choice, (before, after) in zip(job.choices, around, strict=True):
-        if round_ >= len(choice.pieces):
+        piece = choice.pieces[round_] if round_ < len(choice.pieces) else REASONING
+        if piece.is_hidden:
             continue
-        frame = before + encode(choice.pieces[round_].text) + after
+        frame = before + encode(piece.text) + after
         if job.has(Fault.SPLIT_UTF8):
             await write_split(job, frame)
         elif job.has(Fault.SLOW_DRIP):

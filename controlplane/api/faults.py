@@ -15,8 +15,10 @@ from sqlalchemy.orm.exc import StaleDataError
 from controlplane.api.fields import enumeration, resolved
 from controlplane.api.nodes import Node, id_of_subject, load_node
 from controlplane.api.request import Info
+from controlplane.api.scalars import Money
 from controlplane.context import Work
 from controlplane.errors import (
+    CeilingExceeded,
     Conflict,
     LimitExceeded,
     NotFound,
@@ -39,6 +41,7 @@ class ErrorCode(StrEnum):
     CONFLICT = "CONFLICT"
     STALE_VERSION = "STALE_VERSION"
     LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE"
     IDEMPOTENCY_MISMATCH = "IDEMPOTENCY_MISMATCH"
 
 
@@ -53,8 +56,10 @@ enumeration(
         "revoked, or another change was made at the same time.",
         ErrorCode.STALE_VERSION: "The object has changed since the version you named; "
         "`ConflictError.current` is how it is now.",
-        ErrorCode.LIMIT_EXCEEDED: "There are as many as there may be; `LimitError.maximum` says "
-        "how many that is.",
+        ErrorCode.LIMIT_EXCEEDED: "There are as many as there may be, or as much is shared out; "
+        "`LimitError.maximum` or `LimitError.limit` says how much that is.",
+        ErrorCode.INSUFFICIENT_BALANCE: "A wallet would be left with less than has been spent "
+        "from it or is held by requests under way.",
         ErrorCode.IDEMPOTENCY_MISMATCH: "The idempotency key was used before with another input.",
     },
 )
@@ -86,11 +91,23 @@ class ConflictError(UserError):
         return None if self.about is None else await load_node(info, id_of_subject(self.about))
 
 
-@strawberry.type(description="There are as many as there may be.")
+@strawberry.type(description="There are as many, or as much money is shared out, as there may be.")
 class LimitError(UserError):
     """More of something than one may have."""
 
-    maximum: int = strawberry.field(description="How many there may be.")
+    maximum: int | None = strawberry.field(description="How many there may be; null for money.")
+    limit: Money | None = strawberry.field(
+        description="How much may be shared out; null for what is no money."
+    )
+    attempted: Money | None = strawberry.field(
+        description="How much it would have been; null for what is no money."
+    )
+    about: strawberry.Private[Subject | None]
+
+    @resolved("The team's budget that is shared out; null for what is no money.")
+    async def ceiling(self, info: Info) -> Node | None:
+        """Load the budget; null, too, when the caller may not see it."""
+        return None if self.about is None else await load_node(info, id_of_subject(self.about))
 
 
 async def attempt(
@@ -118,7 +135,25 @@ def user_error(fault: UserFault) -> UserError:
     if isinstance(fault, StaleVersion):
         return ConflictError(code=code, message=fault.message, field=field, about=fault.current)
     if isinstance(fault, LimitExceeded):
-        return LimitError(code=code, message=fault.message, field=field, maximum=fault.maximum)
+        return LimitError(
+            code=code,
+            message=fault.message,
+            field=field,
+            maximum=fault.maximum,
+            limit=None,
+            attempted=None,
+            about=None,
+        )
+    if isinstance(fault, CeilingExceeded):
+        return LimitError(
+            code=code,
+            message=fault.message,
+            field=field,
+            maximum=None,
+            limit=Money(fault.limit_nanos),
+            attempted=Money(fault.attempted_nanos),
+            about=fault.ceiling,
+        )
     return InputError(code=code, message=fault.message, field=field)
 
 

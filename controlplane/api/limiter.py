@@ -43,17 +43,27 @@ _PAGED: Mapping[str, str] = MappingProxyType(
         "keys": "first",
         "budgets": "first",
         "breakers": "first",
+        "breakerEvents": "first",
+        "calibrations": "first",
+        "thresholdCrossings": "first",
         "rateLimits": "first",
+        "concurrencyLimits": "first",
+        "installationLimits": "first",
+        "pools": "first",
         "rules": "first",
         "costCenters": "first",
         "accessTokens": "first",
         "requests": "first",
+        "plans": "first",
+        "exchangeRates": "first",
+        "entries": "first",
         "nodes": "ids",
     }
 )
 # Fields that are also lists of a few where one scope is asked for its own: a budget for each
-# period, a breaker for each level. A connection shows its objects by these fields alone.
-_SHORT: Mapping[str, int] = MappingProxyType({"budgets": 3, "breakers": 3})
+# period, a breaker for each level, the pools of a key. A connection shows its objects by these
+# fields alone.
+_SHORT: Mapping[str, int] = MappingProxyType({"budgets": 3, "breakers": 3, "pools": 3})
 _OF_CONNECTIONS = frozenset({"nodes", "edges", "pageInfo"})
 # Fields that cost the database more than a look-up.
 _WEIGHTS: Mapping[str, int] = MappingProxyType({"usage": 300, "spend": 10})

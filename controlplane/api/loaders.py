@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,17 +13,25 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from strawberry.dataloader import DataLoader
 
+from controlplane.breakers.models import BreakerOffset
+from controlplane.breakers.queries import offsets_of
 from controlplane.db import Database, Row
+from controlplane.exchange.models import ExchangeRate
+from controlplane.exchange.queries import in_force
 from controlplane.keys.models import KeySecret
 from controlplane.limits.models import Limit, LimitKind
-from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_of
+from controlplane.limits.queries import LimitPair, budgets_of_scopes, pairs_named, pairs_of
 from controlplane.limits.settled import CountedLimit, settled_states
 from controlplane.limits.state import LimitState
-from controlplane.limits.subjects import Scope
+from controlplane.limits.subjects import Scope, scope_of_row
+from controlplane.plans.models import Plan
 from controlplane.policies.models import Rule
 from controlplane.policies.queries import rules_of
 from controlplane.scope import TenantRow, owned
 from controlplane.tenancy.models import Organization, User
+from controlplane.tenant_budgets.models import TenantBudget
+from controlplane.wallets.models import Wallet
+from controlplane.wallets.queries import NOTHING_BOOKED, Standing, standings
 
 R = TypeVar("R", bound=TenantRow)
 C = TypeVar("C", bound=Row)
@@ -85,6 +94,61 @@ def organizations(database: Database) -> DataLoader[UUID, Organization | None]:
     return DataLoader(load_fn=load)
 
 
+def plans(database: Database) -> DataLoader[UUID, Plan | None]:
+    """Make a loader of plans by id."""
+
+    async def load(ids: list[UUID]) -> Sequence[Plan | None]:
+        async with database.read() as session:
+            found = await session.scalars(select(Plan).where(Plan.id.in_(ids)))
+            by_id = {row.id: row for row in found}
+        return [by_id.get(each) for each in ids]
+
+    return DataLoader(load_fn=load)
+
+
+def exchange_rates(
+    database: Database, now: Callable[[], datetime]
+) -> DataLoader[str, ExchangeRate | None]:
+    """Make a loader of the rate in force of a currency."""
+
+    async def load(currencies: list[str]) -> Sequence[ExchangeRate | None]:
+        async with database.read() as session:
+            found = await in_force(session, currencies, now())
+        return [found.get(each) for each in currencies]
+
+    return DataLoader(load_fn=load)
+
+
+def wallets(database: Database) -> DataLoader[UUID, tuple[Wallet, Standing] | None]:
+    """Make a loader of the wallets of organizations, and where they stand."""
+
+    async def load(ids: list[UUID]) -> Sequence[tuple[Wallet, Standing] | None]:
+        async with database.read() as session:
+            found = await session.scalars(select(Wallet).where(Wallet.organization_id.in_(ids)))
+            stand = await standings(session, ids)
+            by_place = {
+                row.organization_id: (row, stand.get(row.organization_id, NOTHING_BOOKED))
+                for row in found
+            }
+        return [by_place.get(each) for each in ids]
+
+    return DataLoader(load_fn=load)
+
+
+def tenant_budgets(database: Database) -> DataLoader[UUID, TenantBudget | None]:
+    """Make a loader of the tenant budgets in force of organizations."""
+
+    async def load(ids: list[UUID]) -> Sequence[TenantBudget | None]:
+        query = select(TenantBudget).where(
+            TenantBudget.organization_id.in_(ids), TenantBudget.archived_at.is_(None)
+        )
+        async with database.read() as session:
+            by_place = {row.organization_id: row for row in await session.scalars(query)}
+        return [by_place.get(each) for each in ids]
+
+    return DataLoader(load_fn=load)
+
+
 def users(database: Database) -> DataLoader[UUID, User | None]:
     """Make a loader of users by id."""
 
@@ -104,7 +168,7 @@ def budgets(database: Database) -> DataLoader[ScopeKey, list[Limit]]:
         session: AsyncSession, organization_id: UUID, scopes: Sequence[Scope]
     ) -> dict[Scope, list[Limit]]:
         found = await budgets_of_scopes(session, organization_id, scopes)
-        return _gathered(found, lambda row: Scope(row.scope_kind, row.scope_id))
+        return _gathered(found, scope_of_row)
 
     return in_organizations(database, look_up, list)
 
@@ -128,6 +192,17 @@ def pairs(database: Database) -> DataLoader[PairKey, LimitPair]:
     return in_organizations(database, look_up, absent)
 
 
+def rates(database: Database) -> DataLoader[RowKey, LimitPair | None]:
+    """Make a loader of rates by the id of their pair."""
+
+    async def look_up(
+        session: AsyncSession, organization_id: UUID, pair_ids: Sequence[UUID]
+    ) -> dict[UUID, LimitPair | None]:
+        return {**await pairs_named(session, organization_id, pair_ids)}
+
+    return in_organizations(database, look_up, lambda: None)
+
+
 def rules(database: Database) -> DataLoader[ScopeKey, Rule | None]:
     """Make a loader of the rules that scopes have themselves."""
 
@@ -136,6 +211,17 @@ def rules(database: Database) -> DataLoader[ScopeKey, Rule | None]:
     ) -> dict[Scope, Rule | None]:
         found = await rules_of(session, organization_id, scopes)
         return {Scope(row.scope_kind, row.scope_id): row for row in found}
+
+    return in_organizations(database, look_up, lambda: None)
+
+
+def offsets(database: Database) -> DataLoader[ScopeKey, BreakerOffset | None]:
+    """Make a loader of what breakers were reset by."""
+
+    async def look_up(
+        session: AsyncSession, organization_id: UUID, scopes: Sequence[Scope]
+    ) -> dict[Scope, BreakerOffset | None]:
+        return {**await offsets_of(session, organization_id, scopes)}
 
     return in_organizations(database, look_up, lambda: None)
 

@@ -11,7 +11,7 @@ import strawberry
 
 from controlplane.api.request import Info
 from controlplane.errors import Subject
-from controlplane.limits.models import ScopeKind
+from controlplane.limits.models import LABEL_KINDS, ScopeKind
 from controlplane.limits.subjects import Scope
 from controlplane.scope import not_found
 
@@ -34,7 +34,17 @@ class NodeKind(StrEnum):
     RULE = "A"
     REQUEST = "Q"
     COST_CENTER = "C"
+    EXCHANGE_RATE = "X"
+    PLAN = "L"
+    WALLET = "W"
+    WALLET_ENTRY = "w"
+    TENANT_BUDGET = "G"
     ACCESS_TOKEN = "P"  # noqa: S105  a letter
+    POOL = "p"
+    CONCURRENCY_LIMIT = "N"
+    INSTALLATION_LIMIT = "I"
+    # Names a scope that is no object of its own: a feature, an agent, a member in a team.
+    LABEL = "L"
 
 
 SCOPE_NODES = {
@@ -42,6 +52,11 @@ SCOPE_NODES = {
     ScopeKind.TEAM: NodeKind.TEAM,
     ScopeKind.MEMBER: NodeKind.MEMBER,
     ScopeKind.KEY: NodeKind.KEY,
+    ScopeKind.POOL: NodeKind.POOL,
+    **dict.fromkeys(LABEL_KINDS, NodeKind.LABEL),
+    ScopeKind.MEMBER_IN_TEAM: NodeKind.LABEL,
+    ScopeKind.PROVIDER: NodeKind.LABEL,
+    ScopeKind.INSTALLATION: NodeKind.LABEL,
 }
 BREAKER_NODES = {
     ScopeKind.ORGANIZATION: NodeKind.ORGANIZATION_BREAKER,
@@ -50,11 +65,19 @@ BREAKER_NODES = {
 }
 # What an error is about, by the name of its table or of the kind of limit.
 _SUBJECT_NODES = {
+    "organizations": NodeKind.ORGANIZATION,
+    "exchange_rates": NodeKind.EXCHANGE_RATE,
+    "plans": NodeKind.PLAN,
+    "wallets": NodeKind.WALLET,
+    "tenant_budgets": NodeKind.TENANT_BUDGET,
     "teams": NodeKind.TEAM,
     "members": NodeKind.MEMBER,
     "cost_centers": NodeKind.COST_CENTER,
     "virtual_keys": NodeKind.KEY,
     "limits": NodeKind.BUDGET,
+    "concurrency": NodeKind.CONCURRENCY_LIMIT,
+    "installation_limits": NodeKind.INSTALLATION_LIMIT,
+    "pools": NodeKind.POOL,
     "rules": NodeKind.RULE,
     "rate": NodeKind.RATE_LIMIT,
     "organization_breaker": NodeKind.ORGANIZATION_BREAKER,

@@ -24,33 +24,49 @@ from controlplane.api.connections import (
     read_cursor,
 )
 from controlplane.api.fields import resolved
-from controlplane.api.nodes import Node, NodeKind, global_id
+from controlplane.api.nodes import BREAKER_NODES, Node, NodeKind, global_id
 from controlplane.api.request import Info
 from controlplane.api.scopes import ScopeInput, ScopeInside, sees_scope
-from controlplane.authz import Role
+from controlplane.authz import Action, Role, Target, may
 from controlplane.breakers.graphql import Breaker, breaker_of, load_breaker
+from controlplane.exchange.graphql import ExchangeRate, load_exchange_rate
 from controlplane.inputs import checked_text
 from controlplane.keys.graphql import KeyFilterInput, KeyOrder, VirtualKey, page_of_keys
 from controlplane.keys.queries import KeyFilter
+from controlplane.ledger.graphql import (
+    BreakerEvent,
+    ThresholdCrossing,
+    breaker_events_of,
+    crossings_of,
+)
 from controlplane.limits.graphql import (
     Budget,
     BudgetFilterInput,
+    ConcurrencyLimit,
     RateLimit,
     budget_of,
+    concurrency_limit_of,
     rate_limit_of,
 )
-from controlplane.limits.models import Limit, LimitKind, Period, ScopeKind
+from controlplane.limits.models import Limit, LimitKind, Period, Resource, ScopeKind
 from controlplane.limits.queries import (
     LimitPair,
     live_limits,
+    pairs_named,
     pairs_of,
+    rates_in_force,
     scopes_with,
-    visible_scopes,
+    visible_limits,
 )
 from controlplane.limits.subjects import Scope
+from controlplane.limits.windows import Calendar, slot_of
+from controlplane.plans.graphql import Plan, load_plan
 from controlplane.policies.graphql import Rule, load_rule, rule_of
 from controlplane.policies.models import Rule as RuleRow
 from controlplane.policies.queries import visible_rules
+from controlplane.pools.graphql import Pool, pool_of
+from controlplane.pools.models import Pool as PoolRow
+from controlplane.pools.queries import visible_pools
 from controlplane.scope import not_found
 from controlplane.tenancy import models
 from controlplane.tenancy.graphql import (
@@ -67,6 +83,7 @@ from controlplane.tenancy.queries import (
     visible_members,
     visible_teams,
 )
+from controlplane.tenant_budgets.graphql import TenantBudget, load_tenant_budget
 from controlplane.usage.graphql import (
     DuringOrEver,
     OfRequests,
@@ -88,6 +105,7 @@ from controlplane.usage.report.graphql import (
     usage_of,
 )
 from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
+from controlplane.wallets.graphql import Wallet, load_wallet
 
 QUERY_LENGTH_MAX = 254
 
@@ -138,7 +156,33 @@ class Organization(Node):
     currency: str = strawberry.field(description="Currency of all its money, ISO 4217.")
     timezone: str = strawberry.field(description="IANA time zone of its calendar.")
     created_at: datetime = strawberry.field(description="When it was created.")
+    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.Organization]
+
+    @resolved("Its prepaid balance; null when it has none that you may see.")
+    async def wallet(self, info: Info) -> Wallet | None:
+        """Load the wallet."""
+        return await load_wallet(info, self.row.id)
+
+    @resolved("Its tenant budget; null when it has none that you may see.")
+    async def tenant_budget(self, info: Info) -> TenantBudget | None:
+        """Load the tenant budget."""
+        return await load_tenant_budget(info, self.row.id)
+
+    @resolved("The plan it is on; null when it is on none that you may see.")
+    async def plan(self, info: Info) -> Plan | None:
+        """Load the plan."""
+        return await load_plan(info, self.row.plan_id) if self._shows_billing(info) else None
+
+    @resolved(
+        "The rate by which its requests are charged now; null when it has the currency of prices, "
+        "when its currency has no rate, so that it can spend nothing, and when you may not see it."
+    )
+    async def exchange_rate(self, info: Info) -> ExchangeRate | None:
+        """Load the exchange rate."""
+        if not self._shows_billing(info):
+            return None
+        return await load_exchange_rate(info, self.row.currency)
 
     @resolved("Its teams.")
     async def teams(
@@ -207,29 +251,32 @@ class Organization(Node):
         filter: OfBudgets = None,  # noqa: A002
     ) -> Connection[Budget]:
         """List budgets."""
-        columns = (Limit.scope_kind, Limit.scope_id)
         query = live_limits(self.row.id).where(
-            Limit.kind == LimitKind.BUDGET,
-            visible_scopes(info.context.caller, self.row.id, columns),
+            Limit.kind == LimitKind.BUDGET, visible_limits(info.context.caller, self.row.id)
         )
         if filter is not None:
             query = query.where(filter.condition())
         return await _page(info, query, Limit.id, budget_of, first, after)
 
-    @resolved("The budget of a scope in it for a period; null when there is none you may see.")
+    @resolved(
+        "The budget of a scope in it for all its requests over a period; null: none you may see."
+    )
     async def budget(self, info: Info, scope: ScopeInside, period: OverPeriod) -> Budget | None:
         """Find a budget."""
         about = await self._seen(info, scope)
         if about is None:
             return None
         rows = await info.context.loaders.budgets.load((self.row.id, about))
-        return next((budget_of(row) for row in rows if row.window_period is period), None)
+        slot = slot_of(None, Resource.SPEND, Calendar(period, self.timezone))
+        return next((budget_of(row) for row in rows if row.slot == slot), None)
 
-    @resolved("The breaker of a scope in it; null when you may not see it, and for keys.")
+    @resolved(
+        "The breaker of the organization, a team or member in it; null when you may not see it."
+    )
     async def breaker(self, info: Info, scope: ScopeInside) -> Breaker | None:
         """Find a breaker."""
         about = await self._seen(info, scope)
-        if about is None or about.kind is ScopeKind.KEY:
+        if about is None or about.kind not in BREAKER_NODES:
             return None
         return await load_breaker(info, self.row.id, about)
 
@@ -248,14 +295,61 @@ class Organization(Node):
         items = [(cursor_of(pair.scope.id), breaker_of(self.row.id, pair)) for pair in pairs]
         return connect(items, has_next=has_next, has_previous=after is not None)
 
-    @resolved("Rates of keys that have any.")
+    @resolved("Percentages of budgets that were reached, newest first.")
+    async def threshold_crossings(
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[ThresholdCrossing]:
+        """List crossings."""
+        return await crossings_of(info, self.row.id, first, after)
+
+    @resolved("Openings and closings of breakers, newest first.")
+    async def breaker_events(
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[BreakerEvent]:
+        """List breaker events."""
+        return await breaker_events_of(info, self.row.id, first, after)
+
+    @resolved("Rates of whoever has any.")
     async def rate_limits(
         self, info: Info, first: First = FIRST_DEFAULT, after: After = None
     ) -> Connection[RateLimit]:
         """List rate limits."""
-        pairs, has_next = await self._pairs(info, LimitKind.RATE, first, after)
-        items = [(cursor_of(pair.scope.id), rate_limit_of(self.row.id, pair)) for pair in pairs]
-        return connect(items, has_next=has_next, has_previous=after is not None)
+        checked_first(first)
+        query = rates_in_force(info.context.caller, self.row.id)
+        if after is not None:
+            query = query.where(Limit.pair_id < read_cursor(after))
+        query = query.order_by(Limit.pair_id.desc()).limit(first + 1)
+        async with info.context.backend.database.read() as session:
+            names = [each for each in await session.scalars(query) if each is not None]
+            pairs = await pairs_named(session, self.row.id, names[:first])
+        items = [
+            (cursor_of(each), rate_limit_of(self.row.id, pairs[each])) for each in names[:first]
+        ]
+        return connect(items, has_next=len(names) > first, has_previous=after is not None)
+
+    @resolved("How many requests may be under way at once, of whoever has such a limit.")
+    async def concurrency_limits(
+        self, info: Info, first: First = FIRST_DEFAULT, after: After = None
+    ) -> Connection[ConcurrencyLimit]:
+        """List limits of concurrency."""
+        query = live_limits(self.row.id).where(
+            Limit.kind == LimitKind.CONCURRENCY, visible_limits(info.context.caller, self.row.id)
+        )
+        return await _page(info, query, Limit.id, concurrency_limit_of, first, after)
+
+    @resolved("Its pools; archived ones only when asked for.")
+    async def pools(
+        self,
+        info: Info,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        include_archived: IncludeArchived = False,  # noqa: FBT002 - an argument of the API
+    ) -> Connection[Pool]:
+        """List pools."""
+        query = visible_pools(info.context.caller, self.row.id)
+        if not include_archived:
+            query = query.where(PoolRow.archived_at.is_(None))
+        return await _page(info, query, PoolRow.id, pool_of, first, after)
 
     @resolved("What requests may be: its rule, and those of its teams and keys.")
     async def rules(
@@ -304,6 +398,9 @@ class Organization(Node):
         """Add up spending."""
         return await spend_of(info, self.row.id, ScopeKind.ORGANIZATION, self.row.id, range)
 
+    def _shows_billing(self, info: Info) -> bool:
+        return may(info.context.caller, Action.BILLING_READ, Target(self.row.id))
+
     async def _seen(self, info: Info, scope: ScopeInput) -> Scope | None:
         """Read a scope of this organization that the caller may see."""
         organization_id, about = scope.located()
@@ -334,6 +431,7 @@ def organization_of(row: models.Organization) -> Organization:
         currency=row.currency,
         timezone=row.time_zone,
         created_at=row.created_at,
+        version=row.version,
         row=row,
     )
 

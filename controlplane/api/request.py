@@ -16,19 +16,26 @@ from controlplane.api import loaders
 from controlplane.api.loaders import CountedKey, PairKey, RowKey, ScopeKey
 from controlplane.api.points import Charge
 from controlplane.authz import Caller
+from controlplane.breakers.models import BreakerOffset
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.db import Database
 from controlplane.events import Events
+from controlplane.exchange.models import ExchangeRate
 from controlplane.keys.models import KeySecret, VirtualKey
 from controlplane.limits.models import Limit
 from controlplane.limits.queries import LimitPair
 from controlplane.limits.state import LimitState, LimitStates
 from controlplane.limits.subjects import Scope
 from controlplane.live.feed import LiveFeed
+from controlplane.plans.models import Plan
 from controlplane.policies.models import Rule
+from controlplane.pools.models import Pool
 from controlplane.tenancy.models import CostCenter, Member, Organization, Team, User
+from controlplane.tenant_budgets.models import TenantBudget
 from controlplane.usage.spend.queries import Spender, last_use_loader, spend_loader
 from controlplane.usage.totals import Totals
+from controlplane.wallets.models import Wallet
+from controlplane.wallets.queries import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Loaders:
     def __init__(self, backend: Backend, caller: Caller) -> None:
         self._database = backend.database
         self._clock = backend.installation.clock
+        self._now = backend.installation.now
         self._caller = caller
         # Pages of many parents at once, by the list and the place in it.
         self.children: dict[Hashable, DataLoader[UUID, list[Any]]] = {}
@@ -84,6 +92,11 @@ class Loaders:
         return loaders.rows(self._database, VirtualKey)
 
     @cached_property
+    def pools(self) -> DataLoader[RowKey, Pool | None]:
+        """Pools, archived ones too."""
+        return loaders.rows(self._database, Pool)
+
+    @cached_property
     def secrets(self) -> DataLoader[RowKey, list[KeySecret]]:
         """The secrets of keys."""
         return loaders.secrets(self._database)
@@ -104,14 +117,44 @@ class Loaders:
         return loaders.pairs(self._database)
 
     @cached_property
+    def rates(self) -> DataLoader[RowKey, LimitPair | None]:
+        """Rates by the id of their pair."""
+        return loaders.rates(self._database)
+
+    @cached_property
     def settled(self) -> DataLoader[CountedKey, LimitState | None]:
         """What the ledger knows of limits."""
         return loaders.settled(self._database, self._clock.wall_ns)
 
     @cached_property
+    def offsets(self) -> DataLoader[ScopeKey, BreakerOffset | None]:
+        """What breakers of scopes were reset by."""
+        return loaders.offsets(self._database)
+
+    @cached_property
     def rules(self) -> DataLoader[ScopeKey, Rule | None]:
         """The rules of scopes."""
         return loaders.rules(self._database)
+
+    @cached_property
+    def plans(self) -> DataLoader[UUID, Plan | None]:
+        """Plans by id."""
+        return loaders.plans(self._database)
+
+    @cached_property
+    def exchange_rates(self) -> DataLoader[str, ExchangeRate | None]:
+        """The rates in force of currencies."""
+        return loaders.exchange_rates(self._database, self._now)
+
+    @cached_property
+    def wallets(self) -> DataLoader[UUID, tuple[Wallet, Standing] | None]:
+        """The wallets of organizations."""
+        return loaders.wallets(self._database)
+
+    @cached_property
+    def tenant_budgets(self) -> DataLoader[UUID, TenantBudget | None]:
+        """The tenant budgets of organizations."""
+        return loaders.tenant_budgets(self._database)
 
     @cached_property
     def spending(self) -> DataLoader[Spender, Totals]:

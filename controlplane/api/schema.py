@@ -25,16 +25,29 @@ from controlplane.api.request import Info
 from controlplane.api.scalars import SCALARS
 from controlplane.authz import Action, Reach
 from controlplane.breakers.graphql import BreakerMutation
+from controlplane.calibrations.graphql import CalibrationMutation, CalibrationQuery
 from controlplane.cost_centers.graphql import CostCenterMutation
 from controlplane.errors import InvalidInput
+from controlplane.exchange.graphql import (
+    ExchangeMutation,
+    ExchangeRate,
+    OfCurrency,
+    page_of_exchange_rates,
+)
+from controlplane.installation.graphql import InstallationMutation, InstallationQuery
 from controlplane.keys.mutations.graphql import KeyMutation
-from controlplane.limits.graphql import LimitMutation
+from controlplane.limits.mutations.graphql import LimitMutation
 from controlplane.live.graphql import LiveSubscription
+from controlplane.plans.graphql import IncludeArchived, Plan, page_of_plans
+from controlplane.plans.mutations.graphql import PlanMutation
 from controlplane.policies.graphql import PolicyMutation
+from controlplane.pools.graphql import PoolMutation
 from controlplane.scope import not_found
 from controlplane.tenancy.graphql import Member, User, load_member, user_of
 from controlplane.tenancy.mutations.graphql import TenancyMutation
 from controlplane.tenancy.queries import organization_by_slug
+from controlplane.tenant_budgets.graphql import TenantBudgetMutation
+from controlplane.wallets.mutations.graphql import WalletMutation
 
 NODES_MAX = 100
 
@@ -47,16 +60,20 @@ enumeration(
     {
         Action.STRUCTURE_READ: "See teams, members and keys, with their limits.",
         Action.REQUESTS_READ: "See requests on record and what they cost.",
-        Action.LIMITS_WRITE: "Set the budgets of the organization and of teams.",
+        Action.LIMITS_WRITE: "Set the limits of the organization, of teams, pools and labels.",
         Action.MEMBER_LIMITS_WRITE: "Set the budgets of members and keys.",
         Action.BREAKERS_WRITE: "Set the thresholds of breakers.",
         Action.KEYS_WRITE: "Create, change, rotate, disable and revoke keys.",
-        Action.RATES_WRITE: "Set the rates of keys.",
+        Action.RATES_WRITE: "Set the rates of members and keys.",
         Action.MODELS_WRITE: "Set rules of what requests may be; a team's admin can only narrow.",
         Action.TEAMS_WRITE: "Create and change teams.",
         Action.MEMBERS_WRITE: "Make users members, and change their roles and teams.",
         Action.COST_CENTERS_WRITE: "Give cost centers to members and keys; who may do so in all "
         "of the organization also creates, changes and archives them.",
+        Action.BILLING_READ: "See the wallet, the plan, the tenant budget and the exchange rate.",
+        Action.BILLING_WRITE: "Open, top up and correct wallets, set plans, currencies and "
+        "tenant budgets.",
+        Action.POOLS_WRITE: "Create, rename and archive pools, and say which keys draw on them.",
     },
 )
 
@@ -118,7 +135,7 @@ class RateLimitStatus:
 
 
 @strawberry.type(description="What can be asked.")
-class Query:
+class Query(CalibrationQuery, InstallationQuery):
     """What can be asked."""
 
     @resolved("Who asks.")
@@ -164,6 +181,30 @@ class Query:
         reach = info.context.caller.reach(Action.STRUCTURE_READ, row.id)
         return None if reach is Reach.NONE else organization_of(row)
 
+    @resolved(
+        "Plans that organizations can be put on, newest first; null for all but the operator."
+    )
+    async def plans(
+        self,
+        info: Info,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        include_archived: IncludeArchived = False,  # noqa: FBT002 - an argument of the API
+    ) -> Connection[Plan] | None:
+        """List plans."""
+        return await page_of_plans(info, first, after, include_archived=include_archived)
+
+    @resolved("Exchange rates, the last entered first; null for all but the operator.")
+    async def exchange_rates(
+        self,
+        info: Info,
+        first: First = FIRST_DEFAULT,
+        after: After = None,
+        currency: OfCurrency = None,
+    ) -> Connection[ExchangeRate] | None:
+        """List exchange rates."""
+        return await page_of_exchange_rates(info, currency, first, after)
+
 
 async def _find(info: Info, text: str) -> Node | None:
     name = parse_global_id(text)
@@ -175,10 +216,17 @@ class Mutation(
     TenancyMutation,
     CostCenterMutation,
     KeyMutation,
+    PoolMutation,
     LimitMutation,
+    InstallationMutation,
     BreakerMutation,
     PolicyMutation,
     AccessMutation,
+    CalibrationMutation,
+    ExchangeMutation,
+    PlanMutation,
+    WalletMutation,
+    TenantBudgetMutation,
 ):
     """What can be changed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -12,10 +13,12 @@ import strawberry
 from controlplane.api.counters import CounterSource, state_of
 from controlplane.api.faults import UserError, attempt
 from controlplane.api.fields import enumeration, mutation, resolved
-from controlplane.api.nodes import BREAKER_NODES, Node, global_id
+from controlplane.api.nodes import BREAKER_NODES, Node, global_id, parse_global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import Money
 from controlplane.api.scopes import ScopeInput, SpendScope, scope_of, sees_scope
+from controlplane.breakers.models import BreakerOffset
+from controlplane.breakers.service import reset_breaker
 from controlplane.breakers.thresholds import Threshold, effective_thresholds
 from controlplane.clock import instant
 from controlplane.context import Work
@@ -26,6 +29,7 @@ from controlplane.limits.queries import LimitPair
 from controlplane.limits.settled import counted_breaker
 from controlplane.limits.state import LimitState
 from controlplane.limits.subjects import Scope
+from controlplane.scope import not_found
 
 
 class BreakerState(StrEnum):
@@ -80,7 +84,9 @@ class BreakerWindow:
     inherited_from: SpendScope | None = strawberry.field(
         description="The scope that set it, unless it is the breaker's own or a default."
     )
-    current: Money = strawberry.field(description="Spent in the window up to now.")
+    current: Money = strawberry.field(
+        description="Spent in the window up to now, since its last reset if that was in it."
+    )
     state: BreakerState = strawberry.field(description="Whether this window stops requests now.")
     source: CounterSource = strawberry.field(description="Where `current` is from.")
     as_of: datetime = strawberry.field(description="The moment these figures are of.")
@@ -201,6 +207,9 @@ async def _window(
 ) -> BreakerWindow:
     limit = counted_breaker(scope, threshold.seconds, threshold.cap_nanos)
     state, source = await state_of(info, organization_id, limit)
+    if source is CounterSource.LEDGER:
+        offset = await info.context.loaders.offsets.load((organization_id, scope))
+        state = _less(state, offset, threshold)
     setter = threshold.set_by
     is_inherited = setter is not None and setter != scope
     return BreakerWindow(
@@ -213,6 +222,18 @@ async def _window(
         source=source,
         as_of=instant(state.as_of_ns),
     )
+
+
+def _less(state: LimitState, offset: BreakerOffset | None, threshold: Threshold) -> LimitState:
+    """Leave out what is not held against a breaker since it was reset."""
+    if offset is None:
+        return state
+    amount_nanos, until_ns = offset.of_window(threshold.seconds)
+    if state.as_of_ns >= until_ns:
+        return state
+    settled = max(0, state.settled - amount_nanos)
+    cap_nanos = threshold.cap_nanos
+    return replace(state, settled=settled, is_open=cap_nanos is not None and settled >= cap_nanos)
 
 
 def _source(scope: Scope, threshold: Threshold) -> ThresholdSource:
@@ -249,6 +270,15 @@ class BreakerPayload:
     errors: list[UserError] = strawberry.field(description="What you can mend.")
 
 
+@strawberry.input(description="A breaker to close by hand.")
+class BreakerResetInput:
+    """A breaker to close by hand."""
+
+    breaker_id: strawberry.ID = strawberry.field(description="The breaker.")
+    expected_version: int = strawberry.field(description="The version you have seen, 0 included.")
+    reason: str = strawberry.field(description="Why, for the record, up to 200 characters.")
+
+
 Located = tuple[UUID, LimitPair]
 
 
@@ -274,3 +304,37 @@ class BreakerMutation:
 
         done, errors = await attempt(info, change)
         return BreakerPayload(breaker=None if done is None else breaker_of(*done), errors=errors)
+
+    @mutation("Close a breaker by hand; it goes on counting what comes after.")
+    async def breaker_reset(self, info: Info, input: BreakerResetInput) -> BreakerPayload:  # noqa: A002
+        """Close a breaker by hand."""
+
+        async def change(work: Work) -> Located:
+            organization_id, scope = _breaker_named(input.breaker_id)
+            pair = await reset_breaker(
+                work,
+                organization_id,
+                scope,
+                _live(info, organization_id, scope),
+                expected_version=input.expected_version,
+                reason=input.reason,
+            )
+            return organization_id, pair
+
+        done, errors = await attempt(info, change)
+        return BreakerPayload(breaker=None if done is None else breaker_of(*done), errors=errors)
+
+
+def _breaker_named(text: str) -> tuple[UUID, Scope]:
+    found = parse_global_id(text)
+    for kind, node in BREAKER_NODES.items():
+        if found is not None and found.kind is node:
+            return found.organization_id, Scope(kind, found.id)
+    raise not_found("breaker")
+
+
+def _live(info: Info, organization_id: UUID, scope: Scope) -> dict[int, LimitState]:
+    """Read both windows without keeping them: the answer shows them as the change left them."""
+    states = info.context.backend.limit_states(organization_id, scope)
+    names = {each: breaker_id(scope.kind, scope.id, each) for each in BREAKER_WINDOWS_S}
+    return {seconds: states[name] for seconds, name in names.items() if name in states}

@@ -21,6 +21,8 @@ from controlplane.keys.service import (
     key_to_change,
     refuse_revoked,
 )
+from controlplane.limits.allotment import check_allotment
+from controlplane.pools.service import checked_pools
 from controlplane.tenancy.service import check_cost_center, key_changed
 
 
@@ -33,6 +35,7 @@ class KeyChanges(TypedDict, total=False):
     cost_center_id: UUID | None
     team_id: UUID | None
     member_id: UUID | None
+    pool_ids: tuple[UUID, ...]
 
 
 async def update_key(
@@ -47,8 +50,9 @@ async def update_key(
 
     What it spent stays with the team and owner it had then.
 
-    Raises `InvalidInput`, `Conflict` for a revoked key or an archived cost center, `StaleVersion`,
-    `NotFound`, `NotPermitted`.
+    Raises `InvalidInput`, `Conflict` for a revoked key or an archived cost center or pool,
+    `CeilingExceeded` when its budgets are more than its new team has to share out,
+    `StaleVersion`, `NotFound`, `NotPermitted`.
     """
     key = await key_to_change(work, organization_id, key_id)
     refuse_revoked(key)
@@ -60,12 +64,15 @@ async def update_key(
         checked_expiry(work, expires_at)
     name = checked_text(changes.get("name", key.name), "name", KEY_NAME_LENGTH_MAX)
     tags = checked_tags(changes.get("tags", key.tags))
-    before = facts(key)
-    key.name, key.expires_at, key.tags = name, expires_at, tags
+    pool_ids = await _new_pools(work, key, changes)
+    before, old_team_id = facts(key), key.team_id
+    key.name, key.expires_at, key.tags, key.pool_ids = name, expires_at, tags, pool_ids
     key.team_id, key.member_id = target.team_id, target.member_id
     key.cost_center_id = cost_center_id
     if facts(key) != before:
         await work.session.flush()
+        if key.team_id != old_team_id:
+            await check_allotment(work, organization_id, key.team_id, field=("teamId",))
         after = facts(key)
         record(work, "key.update", key, organization_id=organization_id, before=before, after=after)
         await key_changed(work, organization_id, key.id, policy=False)
@@ -101,3 +108,9 @@ async def _new_cost_center(
         require(work.caller, Action.COST_CENTERS_WRITE, target_of(key), "key")
         await check_cost_center(work, target, cost_center_id)
     return cost_center_id
+
+
+async def _new_pools(work: Work, key: VirtualKey, changes: KeyChanges) -> list[str] | None:
+    if "pool_ids" not in changes:
+        return key.pool_ids
+    return await checked_pools(work, key.organization_id, changes["pool_ids"], key.pool_ids)

@@ -33,6 +33,7 @@ from controlplane.limits.graphql import Budget, RateLimit, budgets_of, rate_limi
 from controlplane.limits.models import ScopeKind
 from controlplane.limits.subjects import Scope
 from controlplane.policies.graphql import Rule, load_rule
+from controlplane.pools.graphql import Pool, load_pools
 from controlplane.tenancy import models as tenancy
 from controlplane.tenancy.graphql import (
     CostCenter,
@@ -128,6 +129,11 @@ class VirtualKey(Node):
             team = await info.context.loaders.teams.load((place, row.team_id))
             found = None if team is None else team.cost_center_id
         return await load_cost_center(info, place, found)
+
+    @resolved("Pools it draws on, by name: each request must fit each of them.")
+    async def pools(self, info: Info) -> list[Pool]:
+        """List pools."""
+        return await load_pools(info, self.row.organization_id, self.row.pool_ids)
 
     @resolved("Who made it; null where the system did.")
     async def created_by(self, info: Info) -> User | None:

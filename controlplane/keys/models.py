@@ -47,6 +47,8 @@ class VirtualKey(Versioned, TenantRow):
     prefix: Mapped[str] = mapped_column(String(20))
     last_four: Mapped[str] = mapped_column(String(4))
     tags: Mapped[dict[str, str]] = mapped_column(json_column())
+    # Of the pools it draws on, sorted; they are never deleted, only archived.
+    pool_ids: Mapped[list[str] | None] = mapped_column(json_column())
     created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
     created_at: Mapped[datetime]
 

@@ -18,6 +18,7 @@ from controlplane.keys.models import KEY_NAME_LENGTH_MAX, KeySecret, KeyState, V
 from controlplane.keys.secret import SecretKind, digest, new_secret
 from controlplane.limits.service import set_new_key_rates
 from controlplane.policies.service import set_new_key_rule
+from controlplane.pools.service import checked_pools
 from controlplane.scope import subject_of
 from controlplane.tenancy.queries import member_by_id, organization_by_id, team_by_id
 from controlplane.tenancy.service import check_cost_center, key_changed
@@ -38,6 +39,7 @@ class NewKey:
     member_id: UUID | None = None
     team_id: UUID | None = None
     cost_center_id: UUID | None = None
+    pool_ids: tuple[UUID, ...] = ()
     expires_at: datetime | None = None
     tags: dict[str, str] = field(default_factory=dict)
     allowed_models: tuple[str, ...] | None = None
@@ -63,7 +65,8 @@ async def create_key(
 
     The same call with the same idempotency key returns the first key without its secret.
 
-    Raises `InvalidInput`, `IdempotencyMismatch`, `NotFound`, `NotPermitted`.
+    Raises `InvalidInput`, `Conflict` for an archived cost center or pool, `IdempotencyMismatch`,
+    `NotFound`, `NotPermitted`.
     """
     request = _fingerprinted(new)
     new = _with_owner(work, organization_id, new)
@@ -76,7 +79,8 @@ async def create_key(
     await organization_by_id(work.session, organization_id)
     await check_owner(work, organization_id, team_id=new.team_id, member_id=new.member_id)
     await check_cost_center(work, target, new.cost_center_id)
-    key, secret = await _insert(work, organization_id, new)
+    pool_ids = await checked_pools(work, organization_id, new.pool_ids, None)
+    key, secret = await _insert(work, organization_id, new, pool_ids)
     await _set_rules(work, key, new)
     await remember_result(work, organization_id, idempotency_key, request, key.id)
     record(work, "key.create", key, organization_id=organization_id, after=facts(key))
@@ -218,7 +222,9 @@ def _require_team_or_own(work: Work, team: Target) -> None:
         require(work.caller, Action.KEYS_WRITE, team, "team")
 
 
-async def _insert(work: Work, organization_id: UUID, new: NewKey) -> tuple[VirtualKey, str]:
+async def _insert(
+    work: Work, organization_id: UUID, new: NewKey, pool_ids: list[str] | None
+) -> tuple[VirtualKey, str]:
     kind = SecretKind.TEST_KEY if new.is_test else SecretKind.LIVE_KEY
     secret = new_secret(kind, work.installation.random_bytes)
     key = VirtualKey(
@@ -233,6 +239,7 @@ async def _insert(work: Work, organization_id: UUID, new: NewKey) -> tuple[Virtu
         prefix=secret[: len(kind.value) + SHOWN_DIGITS],
         last_four=secret[-4:],
         tags=checked_tags(new.tags),
+        pool_ids=pool_ids,
         created_by=work.caller.user_id,
         created_at=work.now,
     )

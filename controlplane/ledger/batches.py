@@ -22,6 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from controlplane.ledger.events import raise_calibrations, write_breaker_events, write_crossings
 from controlplane.ledger.models import DecisionRow, LedgerEntryRow
 from controlplane.ledger.records import BreakerEvent, DecisionRecord, LedgerEntry
+from controlplane.wallets.models import WalletEntry
+from controlplane.wallets.usage import USAGE_COLUMNS, Use, usage_rows
 
 # A conversion takes about 3 µs a record: the event loop is let go after at most 0.2 ms.
 CONVERT_ROWS_MAX = 64
@@ -46,6 +48,7 @@ _LED_BY = (
 )
 _DECISIONS = DecisionRow.metadata.tables["decision_records"]
 _ENTRIES = LedgerEntryRow.metadata.tables["ledger_entries"]
+_WALLET_ENTRIES = WalletEntry.metadata.tables["wallet_entries"]
 _AS_THEY_ARE = tuple(column.name for column in _DECISIONS.columns if column.name not in _LED_BY)
 _as_they_are = attrgetter(*_AS_THEY_ARE)
 _DECISION_COLUMNS = _LED_BY + _AS_THEY_ARE
@@ -82,7 +85,9 @@ async def write_batch(
     *,
     cleaned: bool = False,
 ) -> None:
-    """Add records, the entries of those that settled, and what they caused, with breaker events.
+    """Add records, the entries of those that settled, and all that follows from them.
+
+    That is what they take from prepaid balances, and events of limits and breakers.
 
     What is there already stays as it is. `cleaned` replaces text that a database refuses (NUL,
     lone surrogates) and clamps integers to 64 bits, so that one odd request cannot hold up all
@@ -97,6 +102,8 @@ async def write_batch(
     await write_crossings(session, records)
     await raise_calibrations(session, records)
     await write_breaker_events(session, events)
+    used = await usage_rows(session, [_use(each) for each in records if each.entry is not None])
+    await _insert(connection, _WALLET_ENTRIES, USAGE_COLUMNS, used)
 
 
 async def _rows(records: Sequence[DecisionRecord]) -> tuple[list[Values], list[Values]]:
@@ -158,6 +165,17 @@ def _entry_row(names: Values, record: DecisionRecord, entry: LedgerEntry) -> Val
     )
 
 
+def _use(record: DecisionRecord) -> Use:
+    settled_at_ns = record.admitted_at_ns if record.entry is None else record.entry.settled_at_ns
+    return Use(
+        id=UUID(bytes=record.id),
+        organization_id=record.organization_id,
+        charge_nanos=_clean(record.charge_nanos),
+        admitted_at_ns=record.admitted_at_ns,
+        settled_at_ns=settled_at_ns,
+    )
+
+
 def _hex(value: UUID | None) -> str | None:
     return None if value is None else value.hex
 
@@ -200,13 +218,13 @@ def _flat(rows: list[Values]) -> Values:
     return tuple(chain.from_iterable(rows))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def _single_row(table: str, columns: tuple[str, ...]) -> str:
     places = ",".join(f"${place}" for place in range(1, len(columns) + 1))
     return _insert_sql(table, columns, f"({places})")
 
 
-@lru_cache(maxsize=2 * STATEMENT_ROWS_MAX)
+@lru_cache(maxsize=3 * STATEMENT_ROWS_MAX)
 def _many_rows(table: str, columns: tuple[str, ...], rows: int) -> str:
     row = f"({','.join('?' * len(columns))})"
     return _insert_sql(table, columns, ",".join([row] * rows))

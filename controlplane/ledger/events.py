@@ -65,13 +65,19 @@ def event_id(at_ns: int, *told: object) -> UUID:
 
 def _crossing(record: DecisionRecord, crossing: Crossing) -> Values:
     at_ns = record.finished_at_ns if record.entry is None else record.entry.settled_at_ns
-    name = (crossing.limit_id, crossing.period_start_ns, crossing.percent)
+    name = (
+        crossing.limit_id,
+        crossing.period_start_ns,
+        crossing.percent,
+        crossing.repeated_at_ns,
+    )
     return {
         "id": event_id(at_ns, record.organization_id, *name),
         "organization_id": record.organization_id,
         "limit_id": crossing.limit_id,
         "period_start_ns": crossing.period_start_ns,
         "percent": crossing.percent,
+        "repeated_at_ns": crossing.repeated_at_ns,
         "settled": crossing.settled,
         "cap": crossing.cap,
         "at_ns": at_ns,

@@ -10,11 +10,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, Index, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Index, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from controlplane.columns import choice
 from controlplane.db import Row
+from controlplane.limits.models import ScopeKind
 
 # Whole numbers are 64 bits everywhere: money, tokens and nanoseconds all pass 2^31.
 Wide = Annotated[int, mapped_column(BigInteger())]
@@ -140,7 +142,9 @@ class LedgerEntryRow(Row):
 
 
 class ThresholdCrossingRow(Row):
-    """A limit's settled sum reached a percentage of its cap: once in a period.
+    """A limit's settled sum reached a percentage of its cap: once in a period, or again.
+
+    `repeated_at_ns` is 0 the first time, else when it was told again that a soft limit is passed.
 
     `settled` and `cap` are in the limit's unit, nano units for money.
     """
@@ -152,6 +156,7 @@ class ThresholdCrossingRow(Row):
             "limit_id",
             "period_start_ns",
             "percent",
+            "repeated_at_ns",
             name="uq_threshold_crossings_once",
         ),
         Index(None, "organization_id", "id"),
@@ -162,6 +167,7 @@ class ThresholdCrossingRow(Row):
     limit_id: Mapped[UUID]
     period_start_ns: Mapped[Wide]
     percent: Mapped[int]
+    repeated_at_ns: Mapped[Wide] = mapped_column(BigInteger(), default=0)
     settled: Mapped[Wide]
     cap: Mapped[Wide]
     at_ns: Mapped[Wide]
@@ -176,7 +182,7 @@ class BreakerEventRow(Row):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     organization_id: Mapped[UUID]
     limit_id: Mapped[UUID]
-    scope_kind: Mapped[str] = mapped_column(String(20))
+    scope_kind: Mapped[ScopeKind] = mapped_column(choice(ScopeKind))
     scope_id: Mapped[UUID]
     is_open: Mapped[bool]
     sum_nanos: Mapped[Wide]

@@ -30,7 +30,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 class Crossing(msgspec.Struct, frozen=True, gc=False):
     """A percentage of a limit that a settlement was the first of its period to reach.
 
-    `settled` and `cap` are in the limit's unit, nano units for money.
+    `settled` and `cap` are in the limit's unit, nano units for money. `repeated_at_ns` is 0, or the
+    instant at which it is told again that a soft limit is still passed, after its cooldown.
     """
 
     limit_id: UUID
@@ -38,6 +39,7 @@ class Crossing(msgspec.Struct, frozen=True, gc=False):
     percent: int
     settled: int
     cap: int
+    repeated_at_ns: int = 0
 
 
 class BreakerEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -1,29 +1,33 @@
-"""Budgets, rate limits and breakers in the API."""
+"""Budgets, rates and limits of concurrency in the API."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
 
 import strawberry
-from sqlalchemy import ColumnElement, and_, true
+from sqlalchemy import ColumnElement, and_, false, or_, true
 
 from controlplane.api.counters import CounterSource, state_of
-from controlplane.api.faults import UserError, attempt
-from controlplane.api.fields import enumeration, mutation, resolved
-from controlplane.api.nodes import GlobalId, Node, NodeKind, expect, global_id
+from controlplane.api.fields import enumeration, resolved
+from controlplane.api.nodes import Node, NodeKind, global_id
 from controlplane.api.request import Info
 from controlplane.api.scalars import BigInt, Money
-from controlplane.api.scopes import ScopeInput, SpendScope, scope_of
+from controlplane.api.scopes import SpendScope, scope_of
 from controlplane.clock import instant
-from controlplane.context import Work
-from controlplane.limits import models, service
-from controlplane.limits.models import LimitKind, Mode, Period, ScopeKind
+from controlplane.limits import models
+from controlplane.limits.forecast import exhaustion_at_ns
+from controlplane.limits.models import Hold, LimitKind, Mode, Period, Resource, ScopeKind
+from controlplane.limits.periods import window_at
 from controlplane.limits.queries import LimitPair
-from controlplane.limits.settled import counted
+from controlplane.limits.rows import pair_id_of
+from controlplane.limits.settled import CountedLimit, counted
 from controlplane.limits.state import LimitState
-from controlplane.limits.subjects import Scope
+from controlplane.limits.steps import Step, StepAction, step_of
+from controlplane.limits.subjects import Scope, scope_of_row
+from controlplane.limits.where import Where, where_form
+from controlplane.limits.windows import Calendar, Window, slot_of, window_from
 
 SHARE_PARTS = 10_000
 
@@ -44,6 +48,7 @@ class Enforcement(StrEnum):
 
     HARD = "hard"
     SOFT = "soft"
+    SHADOW = "shadow"
 
 
 enumeration(
@@ -52,7 +57,30 @@ enumeration(
     "Whether a budget refuses.",
     {
         Enforcement.HARD: "A request that might pass it is refused.",
-        Enforcement.SOFT: "It counts and never refuses.",
+        Enforcement.SOFT: "It counts, tells when it is passed, and never refuses.",
+        Enforcement.SHADOW: "It only counts.",
+    },
+)
+enumeration(
+    Hold,
+    "Hold",
+    "How much of an open request a budget holds.",
+    {
+        Hold.EXPECTED: "What such requests cost in all likelihood; a stream that costs more is "
+        "extended ahead, or cut.",
+        Hold.BOUND: "The most it can cost: no stream is cut for this budget below that.",
+    },
+)
+enumeration(
+    StepAction,
+    "StepAction",
+    "What happens at a step of a budget.",
+    {
+        StepAction.NOTIFY: "It is told, once in a period.",
+        StepAction.DOWNGRADE: "A cheaper model answers, and the caller is told.",
+        StepAction.CONFIRM: "The caller must confirm the request.",
+        StepAction.QUEUE: "The request waits for room; at 100 percent alone.",
+        StepAction.REFUSE: "The request is refused; at 100 percent alone.",
     },
 )
 
@@ -73,34 +101,123 @@ class BudgetState:
         description="Settled and held as a share of the limit: 0.5 is half, over 1 an overrun; "
         "cut to four decimals, and 1 where the limit is zero."
     )
+    still_held: Money = strawberry.field(
+        description="The part of `held` that requests under way have not cost so far: what may "
+        "come free again."
+    )
+    forecast_exhaustion_at: datetime | None = strawberry.field(
+        description="When it will be used up if spending goes on as in this period so far; null "
+        "when it will not be before the next, and while too little is known."
+    )
     source: CounterSource = strawberry.field(description="Where the figures are from.")
     as_of: datetime = strawberry.field(description="The moment these figures are of.")
 
 
-@strawberry.type(description="How much money a scope may spend in a calendar period.")
+@strawberry.type(description="A step of a budget: what happens from a percentage of it on.")
+class BudgetStep:
+    """A step of a budget."""
+
+    percent: int = strawberry.field(
+        description="Of what is booked, below 100; 100: when a request does not fit."
+    )
+    action: StepAction = strawberry.field(description="What happens.")
+    model: str | None = strawberry.field(description="The model that answers; of a downgrade.")
+    timeout_seconds: int | None = strawberry.field(description="How long to wait; of a queue.")
+    code: str | None = strawberry.field(
+        description="The code of the refusal; null: the usual one of its scope."
+    )
+    status: int | None = strawberry.field(
+        description="The HTTP status of the refusal; null: the usual one."
+    )
+
+
+@strawberry.type(description="Which requests a limit counts; null lists allow all.")
+class LimitWhere:
+    """Which requests a limit counts."""
+
+    models: list[str] | None = strawberry.field(description="Served by one of these models.")
+    tiers: list[str] | None = strawberry.field(description="Served by a model of these tiers.")
+    providers: list[str] | None = strawberry.field(description="Served by one of these.")
+    features: list[str] | None = strawberry.field(description="Made for one of these features.")
+
+
+@strawberry.type(description="Over which time a budget counts.")
+class BudgetWindow:
+    """Over which time a budget counts."""
+
+    period: Period | None = strawberry.field(description="A calendar period; null: it is none.")
+    days: int | None = strawberry.field(description="So many days each; null: it is no such.")
+    anchor: date | None = strawberry.field(
+        description="The day from whose midnight on the days are counted, both ways."
+    )
+    starts_at: datetime | None = strawberry.field(
+        description="From when on all time counts; null: from ever, or it does not."
+    )
+    timezone: str | None = strawberry.field(description="Whose calendar counts; null for all time.")
+
+
+@strawberry.type(description="How much money a scope may spend in a period, or ever.")
 class Budget(Node):
-    """How much money a scope may spend in a calendar period."""
+    """How much money a scope may spend in a period, or ever."""
 
     scope: SpendScope = strawberry.field(description="Whose spending it counts.")
-    period: Period = strawberry.field(description="The calendar period.")
-    timezone: str = strawberry.field(description="The time zone whose calendar counts.")
+    where: LimitWhere | None = strawberry.field(
+        description="Of which requests; null: of all of the scope."
+    )
     limit: Money = strawberry.field(description="How much may be spent in a period.")
     enforcement: Enforcement = strawberry.field(description="Whether it refuses.")
+    hold: Hold = strawberry.field(description="How much of an open request it holds.")
+    steps: list[BudgetStep] = strawberry.field(
+        description="What happens as it fills up; that a hard one refuses in the end is implied."
+    )
+    cooldown_seconds: int | None = strawberry.field(
+        description="How often a soft one tells that it is passed, at most; null: once a period."
+    )
+    next_window: BudgetWindow | None = strawberry.field(
+        description="Over which time it will count; null: no change is to come."
+    )
+    next_window_from: datetime | None = strawberry.field(
+        description="When `nextWindow` begins to count: at the end of a period."
+    )
     version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.Limit]
 
-    @resolved("What it has counted in the current period.")
-    async def state(self, info: Info) -> BudgetState:
+    @resolved("Over which time it counts.")
+    def window(self, info: Info) -> BudgetWindow:
+        """Tell the window."""
+        return window_shown(self._window(info))
+
+    @resolved("The calendar period; null where it counts days or all time.")
+    def period(self, info: Info) -> Period | None:
+        """Tell the period."""
+        return window_shown(self._window(info)).period
+
+    @resolved("The time zone whose calendar counts; null for all time.")
+    def timezone(self, info: Info) -> str | None:
+        """Tell the time zone."""
+        return window_shown(self._window(info)).timezone
+
+    @resolved("What it has counted in the current period; null where each label is counted alone.")
+    async def state(self, info: Info) -> BudgetState | None:
         """Read the live counters, or the ledger where nothing enforces it here."""
-        state, source = await state_of(info, self.row.organization_id, counted(self.row))
-        return _budget_state(self.row.cap, state, source)
+        limit = counted(self.row, info.context.backend.installation.now())
+        if limit.scope.is_each:
+            return None
+        state, source = await state_of(info, self.row.organization_id, limit)
+        return _budget_state(limit, state, source)
+
+    def _window(self, info: Info) -> Window:
+        return window_at(self.row, info.context.backend.installation.now())
 
 
-@strawberry.type(description="What a key may do in any 60 seconds.")
+@strawberry.type(description="What a scope may do in any 60 seconds.")
 class RateLimit(Node):
-    """What a key may do in any 60 seconds."""
+    """What a scope may do in any 60 seconds."""
 
-    scope: SpendScope = strawberry.field(description="The key.")
+    scope: SpendScope = strawberry.field(description="Whose requests it counts.")
+    where: LimitWhere | None = strawberry.field(
+        description="Which of its requests; null: all of them."
+    )
     requests_per_minute: BigInt | None = strawberry.field(
         description="Most requests; null: any number."
     )
@@ -110,31 +227,102 @@ class RateLimit(Node):
     version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
 
 
+@strawberry.type(description="How many requests of a scope may be under way at once.")
+class ConcurrencyLimit(Node):
+    """How many requests of a scope may be under way at once."""
+
+    scope: SpendScope = strawberry.field(description="Whose requests it counts.")
+    where: LimitWhere | None = strawberry.field(
+        description="Which of its requests; null: all of them."
+    )
+    requests: int = strawberry.field(description="Most requests at once.")
+    version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
+    row: strawberry.Private[models.Limit]
+
+    @resolved("Requests under way; null where nothing enforces it here, and for each label.")
+    def under_way(self, info: Info) -> int | None:
+        """Read the live counter."""
+        scope = scope_of_row(self.row)
+        if scope.is_each:
+            return None
+        state = info.context.limit_state(self.row.organization_id, scope, self.row.id)
+        return None if state is None else state.settled + state.held
+
+
 def budget_of(row: models.Limit) -> Budget:
     """Show a budget."""
-    if row.window_period is None or row.window_time_zone is None:
-        raise AssertionError(f"budget {row.id} has no calendar window")
+    following = None if row.next_window is None else window_shown(window_from(row.next_window))
     return Budget(
         id=global_id(NodeKind.BUDGET, row.organization_id, row.id),
-        scope=scope_of(row.organization_id, Scope(row.scope_kind, row.scope_id)),
-        period=row.window_period,
-        timezone=row.window_time_zone,
+        scope=scope_of(row.organization_id, scope_of_row(row)),
+        where=where_shown(row.where),
         limit=Money(row.cap),
         enforcement=Enforcement(row.mode.value),
+        hold=row.hold,
+        steps=[_step(step_of(each)) for each in row.steps or ()],
+        cooldown_seconds=row.cooldown_s,
+        next_window=following,
+        next_window_from=row.next_from,
         version=row.version,
         row=row,
     )
 
 
 def rate_limit_of(organization_id: UUID, pair: LimitPair) -> RateLimit:
-    """Show the rates of a key."""
+    """Show the rates of a scope."""
     requests, tokens = pair.caps
     return RateLimit(
-        id=global_id(NodeKind.RATE_LIMIT, organization_id, pair.scope.id),
+        id=global_id(NodeKind.RATE_LIMIT, organization_id, pair_id_of(pair.scope, pair.where)),
         scope=scope_of(organization_id, pair.scope),
+        where=where_shown(pair.where),
         requests_per_minute=None if requests is None else BigInt(requests),
         tokens_per_minute=None if tokens is None else BigInt(tokens),
         version=pair.version,
+    )
+
+
+def concurrency_limit_of(row: models.Limit) -> ConcurrencyLimit:
+    """Show how many requests may be under way."""
+    return ConcurrencyLimit(
+        id=global_id(NodeKind.CONCURRENCY_LIMIT, row.organization_id, row.id),
+        scope=scope_of(row.organization_id, scope_of_row(row)),
+        where=where_shown(row.where),
+        requests=row.cap,
+        version=row.version,
+        row=row,
+    )
+
+
+def where_shown(where: Where | None) -> LimitWhere | None:
+    """Show which requests are counted."""
+    found = where_form(where)
+    return None if found is None else LimitWhere(**found)
+
+
+def window_shown(window: Window) -> BudgetWindow:
+    """Show over which time is counted."""
+    return BudgetWindow(
+        **{
+            name: getattr(window, field, None)
+            for name, field in (
+                ("period", "period"),
+                ("days", "days"),
+                ("anchor", "anchor"),
+                ("starts_at", "starts_at"),
+                ("timezone", "time_zone"),
+            )
+        }
+    )
+
+
+def _step(step: Step) -> BudgetStep:
+    return BudgetStep(
+        percent=step.percent,
+        action=step.action,
+        model=step.model,
+        timeout_seconds=step.timeout_s,
+        code=step.code,
+        status=step.status,
     )
 
 
@@ -151,14 +339,17 @@ async def rate_limit_of_key(info: Info, organization_id: UUID, key_id: UUID) -> 
     return rate_limit_of(organization_id, pair) if pair.version else None
 
 
-def _budget_state(cap_nanos: int, state: LimitState, source: CounterSource) -> BudgetState:
-    used = state.settled + state.held
+def _budget_state(limit: CountedLimit, state: LimitState, source: CounterSource) -> BudgetState:
+    cap_nanos, used = limit.cap, state.settled + state.held
+    forecast_ns = exhaustion_at_ns(limit.window, cap_nanos, state.settled, state.as_of_ns)
     return BudgetState(
         settled=Money(state.settled),
         held=Money(state.held),
         remaining=Money(cap_nanos - used),
         resets_at=None if state.resets_at_ns is None else instant(state.resets_at_ns),
         utilization=_share(used, cap_nanos),
+        still_held=Money(state.still_held),
+        forecast_exhaustion_at=None if forecast_ns is None else instant(forecast_ns),
         source=source,
         as_of=instant(state.as_of_ns),
     )
@@ -176,9 +367,11 @@ class BudgetFilterInput:
     kinds: list[ScopeKind] | None = strawberry.field(
         default=None, description="Of these kinds of scopes."
     )
-    periods: list[Period] | None = strawberry.field(default=None, description="Over these periods.")
+    periods: list[Period] | None = strawberry.field(
+        default=None, description="Over these periods; one that is to change counts as it will be."
+    )
     enforcement: Enforcement | None = strawberry.field(
-        default=None, description="Hard or soft ones."
+        default=None, description="Hard, soft or shadow ones."
     )
 
     def condition(self) -> ColumnElement[bool]:
@@ -187,127 +380,8 @@ class BudgetFilterInput:
         if self.kinds is not None:
             found.append(models.Limit.scope_kind.in_(self.kinds))
         if self.periods is not None:
-            found.append(models.Limit.window_period.in_(self.periods))
+            slots = (slot_of(None, Resource.SPEND, Calendar(each, "UTC")) for each in self.periods)
+            found.append(or_(false(), *(models.Limit.slot.startswith(each) for each in slots)))
         if self.enforcement is not None:
             found.append(models.Limit.mode == Mode(self.enforcement.value))
         return and_(true(), *found)
-
-
-@strawberry.input(description="A budget to create or change: a scope has one for each period.")
-class BudgetUpsertInput:
-    """A budget to create or change."""
-
-    scope: ScopeInput = strawberry.field(description="Whose spending it counts.")
-    period: Period = strawberry.field(description="The calendar period.")
-    limit: Money = strawberry.field(description="How much may be spent in a period.")
-    enforcement: Enforcement = strawberry.field(
-        default=Enforcement.HARD, description="Whether it refuses."
-    )
-    timezone: str | None = strawberry.field(
-        default=None, description="Left out: as it was, at first the organization's."
-    )
-    expected_version: int | None = strawberry.field(
-        default=None, description="The version you have seen; null creates."
-    )
-
-
-@strawberry.input(description="A budget to lift.")
-class BudgetArchiveInput:
-    """A budget to lift."""
-
-    budget_id: strawberry.ID = strawberry.field(description="The budget.")
-    expected_version: int = strawberry.field(description="The version you have seen.")
-
-
-@strawberry.type(description="The budget, or why nothing was changed.")
-class BudgetPayload:
-    """The budget, or why nothing was changed."""
-
-    budget: Budget | None = strawberry.field(description="The budget; null when errors.")
-    errors: list[UserError] = strawberry.field(description="What you can mend.")
-
-
-@strawberry.input(description="The rates of a key; both are set, null lifts one.")
-class RateLimitSetInput:
-    """The rates of a key."""
-
-    key_id: strawberry.ID = strawberry.field(description="The key.")
-    requests_per_minute: BigInt | None = strawberry.field(
-        default=None, description="Most requests in any 60 seconds."
-    )
-    tokens_per_minute: BigInt | None = strawberry.field(
-        default=None, description="Tokens in any 60 seconds at which it is stopped."
-    )
-    expected_version: int | None = strawberry.field(
-        default=None, description="The version you have seen; null where there never were rates."
-    )
-
-
-@strawberry.type(description="The rates, or why nothing was changed.")
-class RateLimitPayload:
-    """The rates, or why nothing was changed."""
-
-    rate_limit: RateLimit | None = strawberry.field(description="The rates; null when errors.")
-    errors: list[UserError] = strawberry.field(description="What you can mend.")
-
-
-Located = tuple[UUID, LimitPair]
-
-
-@strawberry.type
-class LimitMutation:
-    """Changes to limits."""
-
-    @mutation("Create or change a budget; what is spent stays spent.")
-    async def budget_upsert(self, info: Info, input: BudgetUpsertInput) -> BudgetPayload:  # noqa: A002
-        """Create or change a budget."""
-
-        async def change(work: Work) -> models.Limit:
-            organization_id, scope = input.scope.located()
-            return await service.upsert_budget(
-                work,
-                organization_id,
-                scope,
-                period=input.period,
-                cap_nanos=input.limit,
-                mode=Mode(input.enforcement.value),
-                time_zone=input.timezone,
-                expected_version=input.expected_version,
-            )
-
-        row, errors = await attempt(info, change)
-        return BudgetPayload(budget=None if row is None else budget_of(row), errors=errors)
-
-    @mutation("Lift a budget.")
-    async def budget_archive(self, info: Info, input: BudgetArchiveInput) -> BudgetPayload:  # noqa: A002
-        """Lift a budget."""
-
-        async def change(work: Work) -> models.Limit:
-            found = expect(input.budget_id, NodeKind.BUDGET, "budget")
-            return await service.archive_budget(
-                work, found.organization_id, found.id, expected_version=input.expected_version
-            )
-
-        row, errors = await attempt(info, change)
-        return BudgetPayload(budget=None if row is None else budget_of(row), errors=errors)
-
-    @mutation("Set the rates of a key.")
-    async def rate_limit_set(self, info: Info, input: RateLimitSetInput) -> RateLimitPayload:  # noqa: A002
-        """Set the rates of a key."""
-
-        async def change(work: Work) -> Located:
-            key: GlobalId = expect(input.key_id, NodeKind.KEY, "key")
-            pair = await service.set_rate_limit(
-                work,
-                key.organization_id,
-                key.id,
-                requests_per_minute=input.requests_per_minute,
-                tokens_per_minute=input.tokens_per_minute,
-                expected_version=input.expected_version,
-            )
-            return key.organization_id, pair
-
-        done, errors = await attempt(info, change)
-        return RateLimitPayload(
-            rate_limit=None if done is None else rate_limit_of(*done), errors=errors
-        )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 from uuid import UUID
 
 from controlplane.authz import Action, require
 from controlplane.context import Work
 from controlplane.errors import InvalidInput, Subject
-from controlplane.inputs import checked_money, checked_number, checked_time_zone
+from controlplane.inputs import checked_money, checked_number
 from controlplane.limits import queries
+from controlplane.limits.allotment import check_allotment
+from controlplane.limits.asked import WindowAsked, completed
 from controlplane.limits.models import (
+    INSTALLATION_KINDS,
+    Hold,
     Limit,
     LimitKind,
     Mode,
@@ -19,15 +24,17 @@ from controlplane.limits.models import (
     ScopeKind,
 )
 from controlplane.limits.queries import LimitPair
-from controlplane.limits.rows import LimitValues, archive_limit, put_limit
-from controlplane.limits.subjects import Scope, target_of_scope
-from controlplane.limits.windows import Calendar, Rolling, slot_of
-from controlplane.scope import subject_of
-from controlplane.tenancy.queries import organization_by_id
+from controlplane.limits.rows import LimitValues, archive_limit, pair_id_of, put_limit
+from controlplane.limits.steps import Step, checked_cooldown_s, checked_steps, step_of
+from controlplane.limits.subjects import Scope, scope_of_row, target_of_scope
+from controlplane.limits.where import Where, checked_where
+from controlplane.limits.windows import Now, Rolling, Window, slot_of
+from controlplane.scope import not_found, subject_of
 from controlplane.tenancy.service import policy_changed
 from controlplane.versions import check_version
 
 PER_MINUTE_MAX = 10**12
+CONCURRENCY_MAX = 10**6
 
 # Resource, window in seconds and mode of what people set together.
 _PAIRS = {
@@ -40,40 +47,69 @@ _PAIRS = {
         (Resource.SPEND, 3600, Mode.METERED),
     ),
 }
+_WITH_BREAKER = frozenset({ScopeKind.ORGANIZATION, ScopeKind.TEAM, ScopeKind.MEMBER})
+# Who sets the limits of these works under them; the others are ceilings of many.
+_INSIDE_TEAMS = frozenset({ScopeKind.MEMBER, ScopeKind.MEMBER_IN_TEAM, ScopeKind.KEY})
+
+WhereAsked = Mapping[str, Sequence[str] | None]
+
+
+class BudgetChanges(TypedDict, total=False):
+    """What may be left out of a budget and then stays; at first it holds what is expected."""
+
+    hold: Hold
+    steps: Sequence[Step]
+    cooldown_s: int | None
 
 
 async def upsert_budget(
     work: Work,
     organization_id: UUID,
-    scope: Scope,
+    scope: Scope | None,
     *,
-    period: Period,
     cap_nanos: int,
+    period: Period | None = None,
+    window: WindowAsked | None = None,
+    where: WhereAsked | None = None,
     mode: Mode = Mode.HARD,
     time_zone: str | None = None,
+    changes: BudgetChanges | None = None,
+    budget_id: UUID | None = None,
     expected_version: int | None = None,
 ) -> Limit:
-    """Create the budget of a scope and period, or change the one there is.
+    """Create the budget of a scope, window and choice of requests, or change the one there is.
 
-    `expected_version` None creates. Without a time zone a new budget takes the organization's and
-    an old one keeps its own.
+    `expected_version` None creates. `budget_id` names the one to change, which so may get another
+    window; that counts from the next boundary of the old one on. Its scope may be left out then.
 
-    Raises `InvalidInput`, `StaleVersion`, `NotFound`, `NotPermitted`.
+    Raises `InvalidInput`, `StaleVersion`, `Conflict` when there is another budget over the new
+    window, `CeilingExceeded`, `LimitExceeded`, `NotFound`, `NotPermitted`.
     """
+    named = await _named_budget(work, organization_id, budget_id, scope)
+    scope = scope if named is None else scope_of_row(named)
+    if scope is None:
+        raise InvalidInput("Name a scope.", field=("scope",))
     target = await target_of_scope(work.session, organization_id, scope)
-    require(work.caller, _action_for(scope), target, scope.kind.value)
+    require(work.caller, action_for(scope), target, scope.kind.value)
     checked_money(cap_nanos, "limit")
-    if mode not in {Mode.HARD, Mode.SOFT}:
-        raise InvalidInput("A budget is hard or soft.", field=("enforcement",))
-    known = await _live_budget(work, organization_id, scope, period)
-    if known is None:
-        check_version(None, expected_version, None)
-    else:
-        check_version(known.version, expected_version, subject_of(known))
-    zone = time_zone or await _zone_kept(work, organization_id, known)
-    window = Calendar(period, checked_time_zone(zone))
-    values = LimitValues(LimitKind.BUDGET, scope, Resource.SPEND, window, cap_nanos, mode)
-    row = await put_limit(work, organization_id, values)
+    asked = window or WindowAsked(period=period, time_zone=time_zone)
+    asked.check(may_be_none=named is not None)
+    checked = None if where is None else checked_where(where)
+    slot = slot_of(checked, Resource.SPEND, asked.like)
+    known = named or await _live_in_slot(work, organization_id, scope, LimitKind.BUDGET, slot)
+    if known is not None and checked is None:
+        checked = known.where
+    elif known is not None and checked != known.where:
+        raise InvalidInput("Which requests it counts stays; make another.", field=("where",))
+    check_version(
+        None if known is None else known.version,
+        expected_version,
+        None if known is None else subject_of(known),
+    )
+    new = await completed(work, organization_id, scope, asked, known)
+    values = _budget_values(scope, new, cap_nanos, mode, checked, changes or {}, known)
+    row = await put_limit(work, organization_id, values, known)
+    await check_allotment(work, organization_id, target.team_id)
     await policy_changed(work, organization_id)
     return row
 
@@ -85,34 +121,78 @@ async def archive_budget(
 
     Raises `StaleVersion`, `NotFound`, `NotPermitted`.
     """
-    row = await queries.live_limit(work.session, organization_id, limit_id, LimitKind.BUDGET)
-    scope = Scope(row.scope_kind, row.scope_id)
+    return await _archive(work, organization_id, limit_id, LimitKind.BUDGET, expected_version)
+
+
+async def set_concurrency_limit(
+    work: Work,
+    organization_id: UUID,
+    scope: Scope,
+    *,
+    requests_max: int,
+    where: WhereAsked | None = None,
+    expected_version: int | None = None,
+) -> Limit:
+    """Set how many requests of a scope may be under way at once; 0 stops it.
+
+    Raises `InvalidInput`, `StaleVersion`, `LimitExceeded`, `NotFound`, `NotPermitted`.
+    """
     target = await target_of_scope(work.session, organization_id, scope)
-    require(work.caller, _action_for(scope), target, "budget")
-    check_version(row.version, expected_version, subject_of(row))
-    await archive_limit(work, row)
+    require(work.caller, action_for(scope, Action.RATES_WRITE), target, scope.kind.value)
+    checked_number(requests_max, "requests", 0, CONCURRENCY_MAX)
+    checked = None if where is None else checked_where(where)
+    values = LimitValues(
+        LimitKind.CONCURRENCY,
+        scope,
+        Resource.CONCURRENCY,
+        Now(),
+        requests_max,
+        Mode.HARD,
+        where=checked,
+    )
+    known = await _live_in_slot(work, organization_id, scope, LimitKind.CONCURRENCY, values.slot)
+    check_version(
+        None if known is None else known.version,
+        expected_version,
+        None if known is None else Subject("concurrency", organization_id, known.id),
+    )
+    row = await put_limit(work, organization_id, values)
     await policy_changed(work, organization_id)
     return row
+
+
+async def archive_concurrency_limit(
+    work: Work, organization_id: UUID, limit_id: UUID, *, expected_version: int
+) -> Limit:
+    """Let any number of requests be under way again.
+
+    Raises `StaleVersion`, `NotFound`, `NotPermitted`.
+    """
+    kind = LimitKind.CONCURRENCY
+    return await _archive(work, organization_id, limit_id, kind, expected_version)
 
 
 async def set_rate_limit(
     work: Work,
     organization_id: UUID,
-    key_id: UUID,
+    scope: Scope,
     *,
     requests_per_minute: int | None,
     tokens_per_minute: int | None,
+    where: WhereAsked | None = None,
     expected_version: int | None = None,
 ) -> LimitPair:
-    """Set what a key may do in any 60 seconds; None lifts a limit.
+    """Set what a scope may do in any 60 seconds, in all or of some kinds; None lifts a limit.
 
-    Raises `InvalidInput`, `StaleVersion`, `NotFound`, `NotPermitted`.
+    Raises `InvalidInput`, `StaleVersion`, `LimitExceeded`, `NotFound`, `NotPermitted`.
     """
-    scope = Scope(ScopeKind.KEY, key_id)
     target = await target_of_scope(work.session, organization_id, scope)
-    require(work.caller, Action.RATES_WRITE, target, "key")
+    require(work.caller, action_for(scope, Action.RATES_WRITE), target, scope.kind.value)
     caps = _checked_rates(requests_per_minute, tokens_per_minute)
-    return await _set_pair(work, organization_id, scope, LimitKind.RATE, caps, expected_version)
+    checked = None if where is None else checked_where(where)
+    return await _set_pair(
+        work, organization_id, scope, LimitKind.RATE, caps, expected_version, checked
+    )
 
 
 async def set_new_key_rates(
@@ -145,7 +225,7 @@ async def set_breaker(
 
     Raises `InvalidInput`, `StaleVersion`, `NotFound`, `NotPermitted`.
     """
-    if scope.kind is ScopeKind.KEY:
+    if scope.kind not in _WITH_BREAKER:
         raise InvalidInput("A breaker is an organization's, team's or member's.", field=("scope",))
     target = await target_of_scope(work.session, organization_id, scope)
     require(work.caller, Action.BREAKERS_WRITE, target, scope.kind.value)
@@ -156,10 +236,78 @@ async def set_breaker(
     return await _set_pair(work, organization_id, scope, LimitKind.BREAKER, caps, expected_version)
 
 
-def _action_for(scope: Scope) -> Action:
-    """Tell the limits of an organization or team, which are ceilings, from those under them."""
-    is_ceiling = scope.kind in {ScopeKind.ORGANIZATION, ScopeKind.TEAM}
-    return Action.LIMITS_WRITE if is_ceiling else Action.MEMBER_LIMITS_WRITE
+def action_for(scope: Scope, inside: Action = Action.MEMBER_LIMITS_WRITE) -> Action:
+    """Tell ceilings of many, such as a team's, from the limits that are set under them.
+
+    Raises `NotFound` for what belongs to no organization.
+    """
+    if scope.kind in INSTALLATION_KINDS:
+        raise not_found(scope.kind.value)
+    return inside if scope.kind in _INSIDE_TEAMS else Action.LIMITS_WRITE
+
+
+def _budget_values(
+    scope: Scope,
+    window: Window,
+    cap_nanos: int,
+    mode: Mode,
+    where: Where | None,
+    changes: BudgetChanges,
+    known: Limit | None,
+) -> LimitValues:
+    if mode is Mode.METERED:
+        raise InvalidInput("A budget is hard, soft or shadow.", field=("enforcement",))
+    kept = [] if known is None or known.steps is None else [step_of(each) for each in known.steps]
+    kept_hold = Hold.EXPECTED if known is None else known.hold
+    # That of a soft limit goes with its being soft.
+    kept_cooldown_s = known.cooldown_s if known is not None and mode is Mode.SOFT else None
+    return LimitValues(
+        LimitKind.BUDGET,
+        scope,
+        Resource.SPEND,
+        window,
+        cap_nanos,
+        mode,
+        hold=changes.get("hold", kept_hold),
+        where=where,
+        steps=tuple(checked_steps(changes.get("steps", kept), mode)),
+        cooldown_s=checked_cooldown_s(changes.get("cooldown_s", kept_cooldown_s), mode),
+    )
+
+
+async def _named_budget(
+    work: Work, organization_id: UUID, budget_id: UUID | None, scope: Scope | None
+) -> Limit | None:
+    if budget_id is None:
+        return None
+    row = await queries.live_limit(work.session, organization_id, budget_id, LimitKind.BUDGET)
+    if scope is not None and scope_of_row(row) != scope:
+        raise not_found("budget")
+    return row
+
+
+async def _live_in_slot(
+    work: Work, organization_id: UUID, scope: Scope, kind: LimitKind, slot: str
+) -> Limit | None:
+    row = await queries.limit_in_slot(work.session, organization_id, scope, kind, slot)
+    return row if row is not None and row.archived_at is None else None
+
+
+async def _archive(
+    work: Work, organization_id: UUID, limit_id: UUID, kind: LimitKind, expected_version: int
+) -> Limit:
+    row = await queries.live_limit(work.session, organization_id, limit_id, kind)
+    scope = scope_of_row(row)
+    target = await target_of_scope(work.session, organization_id, scope)
+    inside = Action.MEMBER_LIMITS_WRITE if kind is LimitKind.BUDGET else Action.RATES_WRITE
+    require(work.caller, action_for(scope, inside), target, kind.value)
+    subject = subject_of(row) if kind is LimitKind.BUDGET else None
+    check_version(
+        row.version, expected_version, subject or Subject(kind.value, organization_id, row.id)
+    )
+    await archive_limit(work, row)
+    await policy_changed(work, organization_id)
+    return row
 
 
 async def _set_pair(
@@ -169,15 +317,19 @@ async def _set_pair(
     kind: LimitKind,
     caps: Sequence[int | None],
     expected_version: int | None,
+    where: Where | None = None,
 ) -> LimitPair:
-    known = await queries.pair_of(work.session, organization_id, scope, kind)
-    name = kind.value if kind is LimitKind.RATE else f"{scope.kind.value}_breaker"
-    current = Subject(name, organization_id, scope.id)
+    known = await queries.pair_of(work.session, organization_id, scope, kind, where)
+    is_rate = kind is LimitKind.RATE
+    name = kind.value if is_rate else f"{scope.kind.value}_breaker"
+    about = pair_id_of(scope, where) if is_rate else scope.id
     # A breaker that nobody has set is shown at version 0: that may be sent back as well.
-    check_version(known.version or None, expected_version or None, current)
-    await _put_pair(work, organization_id, scope, kind, caps)
+    check_version(
+        known.version or None, expected_version or None, Subject(name, organization_id, about)
+    )
+    await _put_pair(work, organization_id, scope, kind, caps, where)
     await policy_changed(work, organization_id)
-    return await queries.pair_of(work.session, organization_id, scope, kind)
+    return await queries.pair_of(work.session, organization_id, scope, kind, where)
 
 
 async def _put_pair(
@@ -186,31 +338,18 @@ async def _put_pair(
     scope: Scope,
     kind: LimitKind,
     caps: Sequence[int | None],
+    where: Where | None = None,
 ) -> None:
     for (resource, seconds, mode), cap in zip(_PAIRS[kind], caps, strict=True):
         window = Rolling(seconds)
         if cap is not None:
-            values = LimitValues(kind, scope, resource, window, cap, mode)
+            values = LimitValues(kind, scope, resource, window, cap, mode, where=where)
             await put_limit(work, organization_id, values)
             continue
-        slot = slot_of(None, resource, window)
-        row = await queries.limit_in_slot(work.session, organization_id, scope, kind, slot)
-        if row is not None and row.archived_at is None:
+        slot = slot_of(where, resource, window)
+        row = await _live_in_slot(work, organization_id, scope, kind, slot)
+        if row is not None:
             await archive_limit(work, row)
-
-
-async def _live_budget(
-    work: Work, organization_id: UUID, scope: Scope, period: Period
-) -> Limit | None:
-    slot = slot_of(None, Resource.SPEND, Calendar(period, "UTC"))
-    row = await queries.limit_in_slot(work.session, organization_id, scope, LimitKind.BUDGET, slot)
-    return row if row is not None and row.archived_at is None else None
-
-
-async def _zone_kept(work: Work, organization_id: UUID, known: Limit | None) -> str:
-    if known is not None and known.window_time_zone is not None:
-        return known.window_time_zone
-    return (await organization_by_id(work.session, organization_id)).time_zone
 
 
 def _checked_rates(

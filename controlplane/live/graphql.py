@@ -37,6 +37,7 @@ SCOPES_MAX = 20
 INTERVAL_MS_MIN = 250
 INTERVAL_MS_MAX = 10_000
 INTERVAL_MS_DEFAULT = 500
+WATCHED_KINDS = frozenset({ScopeKind.ORGANIZATION, ScopeKind.TEAM, ScopeKind.MEMBER, ScopeKind.KEY})
 TAIL_INTERVAL_S = 0.5
 # People read no more, and a batch is made in a step in which the proxy beside it waits.
 REQUESTS_PER_BATCH_MAX = 20
@@ -49,8 +50,8 @@ FollowedOrganization = Annotated[
 FollowedScopes = Annotated[
     list[ScopeInput] | None,
     strawberry.argument(
-        description=f"Whose spending to show, 1 to {SCOPES_MAX} of the organization; null: all of "
-        "it, or else your team, or yourself."
+        description=f"Whose spending to show: 1 to {SCOPES_MAX} of the organization, its teams, "
+        "members and keys; null: all of it, or else your team, or yourself."
     ),
 ]
 IntervalMs = Annotated[
@@ -270,6 +271,11 @@ async def _scopes(
         place, scope = each.located()
         if place != organization_id:
             raise not_found(scope.kind.value)
+        if scope.kind not in WATCHED_KINDS:
+            raise InvalidInput(
+                "Live spending is that of an organization, a team, a member or a key.",
+                field=("scopes",),
+            )
         found[scope] = None
     await _check_sight(info, organization_id, tuple(found))
     return list(found)

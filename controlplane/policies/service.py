@@ -46,10 +46,10 @@ async def set_rule(
 
     Raises `InvalidInput`, `StaleVersion`, `NotFound`, `NotPermitted`.
     """
-    if scope.kind not in RULED:
-        raise InvalidInput("A rule is an organization's, a team's or a key's.", field=("scope",))
     target = await target_of_scope(work.session, organization_id, scope)
     require(work.caller, Action.MODELS_WRITE, target, scope.kind.value)
+    if scope.kind not in RULED:
+        raise InvalidInput("A rule is an organization's, a team's or a key's.", field=("scope",))
     checked = checked_changes(changes)
     row = await rule_of(work.session, organization_id, scope)
     if row is None:

@@ -14,18 +14,28 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, SQLColumnExpression, and_, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from controlplane.breakers.queries import window_offsets
 from controlplane.canonical import canonical_hash, canonical_json
 from controlplane.clock import nanoseconds
 from controlplane.keys.models import KeySecret, KeyState, VirtualKey
+from controlplane.limits.forms import forms_of, limit_form, order_of
 from controlplane.limits.models import Limit, LimitKind, Mode, Resource
 from controlplane.limits.nesting import EffectiveBreaker, Thresholds, Tree, effective_breakers
-from controlplane.limits.queries import live_limits
+from controlplane.limits.queries import live_installation_limits, live_limits
+from controlplane.limits.subjects import Scope
+from controlplane.limits.windows import Rolling
+from controlplane.plans.queries import plan_of
+from controlplane.plans.quotas import plan_limits
+from controlplane.policies.charging import charging
 from controlplane.policies.models import Rule
 from controlplane.policies.values import NAMES, SILENT, values_of
 from controlplane.scope import owned
 from controlplane.settings import ControlSettings
 from controlplane.tenancy.models import Member, Team
 from controlplane.tenancy.queries import organization_by_id
+from controlplane.tenant_budgets.effects import budget_limits, with_budget
+from controlplane.tenant_budgets.queries import budget_of
+from controlplane.wallets.queries import balance_limits
 
 # A variable list longer than this is loaded in parts: SQLite binds at most 32,766 parameters.
 IDS_PER_QUERY_MAX = 10_000
@@ -43,13 +53,29 @@ async def organization_snapshot(
     organization = await organization_by_id(session, organization_id)
     rows = list(await session.scalars(live_limits(organization_id).order_by(Limit.id)))
     tree = await _tree(session, organization_id)
+    offsets = await window_offsets(session, organization_id)
+    plan = await plan_of(session, organization)
+    # These are no rows: they follow from the plan, the wallet and the tenant budget.
+    followed = plan_limits(organization_id, plan)
+    followed += await balance_limits(session, organization_id)
+    budget = await budget_of(session, organization_id)
+    followed += budget_limits(budget, organization.time_zone)
     content = {
         "organization_id": str(organization_id),
         "state": organization.state.value,
         "currency": organization.currency,
-        "limits": _limits(rows, tree, settings),
-        "rules": await _rules(session, organization_id),
+        "charging": await charging(session, organization, plan),
+        "limits": _sorted(_reset(_limits(rows, tree, settings), offsets) + followed),
+        "rules": with_budget(await _rules(session, organization_id), budget, organization_id),
     }
+    return canonical_json({**content, "version": canonical_hash(content)})
+
+
+async def installation_snapshot(session: AsyncSession) -> bytes:
+    """Write the limits of providers and of the installation, which bind every organization."""
+    rows = await session.scalars(live_installation_limits())
+    limits = sorted((form for row in rows for form in forms_of(row)), key=order_of)
+    content = {"limits": limits}
     return canonical_json({**content, "version": canonical_hash(content)})
 
 
@@ -88,14 +114,28 @@ async def _tree(session: AsyncSession, organization_id: UUID) -> Tree:
 
 
 def _limits(rows: list[Limit], tree: Tree, settings: ControlSettings) -> list[dict[str, Any]]:
-    plain = [_limit(row) for row in rows if row.kind is not LimitKind.BREAKER]
+    plain = [form for row in rows if row.kind is not LimitKind.BREAKER for form in forms_of(row)]
     defaults: Mapping[int, int | None] = {
         60: settings.breaker_minute_nanos,
         3600: settings.breaker_hour_nanos,
     }
     breakers = effective_breakers(tree, _thresholds(rows), defaults)
-    both = plain + [_breaker(each) for each in breakers]
-    return sorted(both, key=lambda each: str(each["id"]))
+    return plain + [_breaker(each) for each in breakers]
+
+
+def _sorted(limits: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(limits, key=order_of)
+
+
+def _reset(
+    limits: list[dict[str, Any]], offsets: Mapping[UUID, tuple[int, int]]
+) -> list[dict[str, Any]]:
+    """Say of breakers that were reset what is not held against them, and until when."""
+    by_name = {str(name): offset for name, offset in offsets.items()}
+    for limit in limits:
+        if limit["id"] in by_name:
+            limit["offset"], limit["offset_until_ns"] = by_name[limit["id"]]
+    return limits
 
 
 def _thresholds(rows: list[Limit]) -> Thresholds:
@@ -106,42 +146,16 @@ def _thresholds(rows: list[Limit]) -> Thresholds:
     }
 
 
-def _limit(row: Limit) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "kind": row.kind.value,
-        "scope": {"kind": row.scope_kind.value, "id": str(row.scope_id)},
-        "where": row.where,
-        "resource": row.resource.value,
-        "window": _window(row),
-        "cap": row.cap,
-        "mode": row.mode.value,
-        "hold": row.hold.value,
-    }
-
-
-def _window(row: Limit) -> dict[str, Any]:
-    if row.window_period is None:
-        return {"kind": row.window_kind.value, "seconds": row.window_seconds}
-    return {
-        "kind": row.window_kind.value,
-        "period": row.window_period.value,
-        "time_zone": row.window_time_zone,
-    }
-
-
 def _breaker(breaker: EffectiveBreaker) -> dict[str, Any]:
-    return {
-        "id": str(breaker.id),
-        "kind": LimitKind.BREAKER.value,
-        "scope": {"kind": breaker.scope_kind.value, "id": str(breaker.scope_id)},
-        "where": None,
-        "resource": Resource.SPEND.value,
-        "window": {"kind": "rolling", "seconds": breaker.seconds},
-        "cap": breaker.cap_nanos,
-        "mode": Mode.METERED.value,
-        "hold": "bound",
-    }
+    return limit_form(
+        breaker.id,
+        LimitKind.BREAKER,
+        Scope(breaker.scope_kind, breaker.scope_id),
+        Resource.SPEND,
+        Rolling(breaker.seconds).form(),
+        breaker.cap_nanos,
+        Mode.METERED,
+    )
 
 
 async def _rules(session: AsyncSession, organization_id: UUID) -> list[dict[str, Any]]:
@@ -210,6 +224,7 @@ def _key(
         "cost_center_id": None if cost_center_id is None else str(cost_center_id),
         "state": key.state.value,
         "expires_at_ns": _optional_ns(key.expires_at),
+        "pools": key.pool_ids or [],
         "secrets": [] if key.state is KeyState.REVOKED else secrets,
     }
 

@@ -17,12 +17,13 @@ import msgspec
 from genai_prices.data import providers as catalogue_providers
 from genai_prices.types import Provider
 
+from controlplane.currencies import BASE_CURRENCY
 from controlplane.pricing.catalogue import model_entry, unit_traits
 from controlplane.pricing.entry import ModelEntry
 from controlplane.pricing.override import PriceOverride, compile_overrides
 
 FORMAT: Final = 1
-CURRENCY: Final = "USD"
+CURRENCY: Final = BASE_CURRENCY
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from controlplane.authz import Action, Role, Target, require
 from controlplane.context import Work
 from controlplane.errors import Conflict
 from controlplane.inputs import checked_text
+from controlplane.limits.allotment import check_allotment
 from controlplane.scope import owned, subject_of
 from controlplane.tenancy import queries
-from controlplane.tenancy.models import NAME_LENGTH_MAX, Member, Team
+from controlplane.tenancy.models import NAME_LENGTH_MAX, Allotment, Member, Team
 from controlplane.tenancy.service import (
     check_cost_center,
     check_team_of,
@@ -27,6 +28,7 @@ class TeamChanges(TypedDict, total=False):
 
     name: str
     cost_center_id: UUID | None
+    allot: Allotment
 
 
 class MemberChanges(TypedDict, total=False):
@@ -47,8 +49,8 @@ async def update_team(
 ) -> Team:
     """Change a team.
 
-    Raises `InvalidInput`, `Conflict` for an archived cost center, `StaleVersion`, `NotFound`,
-    `NotPermitted`.
+    Raises `InvalidInput`, `Conflict` for an archived cost center, `CeilingExceeded` when it shall
+    be strict and more is shared out than it has, `StaleVersion`, `NotFound`, `NotPermitted`.
     """
     row = await queries.team_by_id(work.session, organization_id, team_id)
     target = Target(organization_id, team_id=row.id)
@@ -58,10 +60,16 @@ async def update_team(
     cost_center_id = changes.get("cost_center_id", row.cost_center_id)
     await _check_new_cost_center(work, target, row, cost_center_id)
     before = facts(row)
+    allot = changes.get("allot", row.allot)
+    if allot is not row.allot:
+        # The operator appoints people and sets no policy.
+        require(work.caller, Action.LIMITS_WRITE, target, "team")
     row.name = name
     row.cost_center_id = cost_center_id
+    row.allot = allot
     if work.session.is_modified(row):
         await work.session.flush()
+        await check_allotment(work, organization_id, row.id, field=("allot",))
         record(
             work,
             "team.update",
@@ -86,7 +94,8 @@ async def update_member(
     """Change what a member is, its team or its cost center; keys stay in the team they are in.
 
     Raises `InvalidInput`, `Conflict` when the last admin would be gone or for an archived cost
-    center, `StaleVersion`, `NotFound`, `NotPermitted`.
+    center, `CeilingExceeded` when its budgets are more than its new team has to share out,
+    `StaleVersion`, `NotFound`, `NotPermitted`.
     """
     row = await queries.member_by_id(work.session, organization_id, member_id)
     target = Target(organization_id, team_id=row.team_id, member_id=row.id)
@@ -102,10 +111,12 @@ async def update_member(
     await _check_new_cost_center(work, target, row, cost_center_id)
     if row.role is Role.ADMIN and role is not Role.ADMIN:
         await _check_other_admin(work, row)
-    before = facts(row)
+    before, old_team_id = facts(row), row.team_id
     row.role, row.team_id, row.cost_center_id = role, team_id, cost_center_id
     if work.session.is_modified(row):
         await work.session.flush()
+        if row.team_id != old_team_id:
+            await check_allotment(work, organization_id, row.team_id, field=("teamId",))
         record(
             work,
             "member.update",

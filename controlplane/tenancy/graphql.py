@@ -29,6 +29,7 @@ from controlplane.limits.subjects import Scope
 from controlplane.policies.graphql import Rule, load_rule
 from controlplane.scope import not_found
 from controlplane.tenancy import models
+from controlplane.tenancy.models import Allotment
 from controlplane.tenancy.queries import visible_members, visible_teams
 from controlplane.usage.spend.graphql import During, SpendTotals, spend_of
 
@@ -49,6 +50,18 @@ enumeration(
         Role.TEAM_ADMIN: "Sees its team and itself; changes the team's members and keys and "
         "their limits, not those of the team.",
         Role.MEMBER: "Sees itself and its own keys and requests; changes its keys.",
+    },
+)
+
+
+enumeration(
+    Allotment,
+    "Allotment",
+    "Whether a team's budget may be shared out to more than there is.",
+    {
+        Allotment.FREE: "Budgets in it may add up to more than its own; the narrowest room counts.",
+        Allotment.STRICT: "Budgets of its members and keys never add up to more than its own over "
+        "the same window.",
     },
 )
 
@@ -100,6 +113,9 @@ class Team(Node):
 
     slug: str = strawberry.field(description="Name for addresses, unique in the organization.")
     name: str = strawberry.field(description="Name for people.")
+    allot: Allotment = strawberry.field(
+        description="Whether budgets in it may add up to more than its own."
+    )
     created_at: datetime = strawberry.field(description="When it was created.")
     version: int = strawberry.field(description="Counts changes; see `expectedVersion`.")
     row: strawberry.Private[models.Team]
@@ -271,6 +287,7 @@ def team_of(row: models.Team) -> Team:
         id=global_id(NodeKind.TEAM, row.organization_id, row.id),
         slug=row.slug,
         name=row.name,
+        allot=row.allot,
         created_at=row.created_at,
         version=row.version,
         row=row,

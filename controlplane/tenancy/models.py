@@ -34,9 +34,13 @@ class OrganizationState(StrEnum):
 
 
 class Organization(Versioned, Row):
-    """A tenant. `epoch` counts every change of its keys or policy."""
+    """A tenant. `epoch` counts every change of its keys or policy.
+
+    Without a plan it pays what its requests cost.
+    """
 
     __tablename__ = "organizations"
+    __table_args__ = (Index(None, "currency"), Index(None, "plan_id"))
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     slug: Mapped[str] = mapped_column(String(SLUG_LENGTH_MAX), unique=True)
@@ -45,7 +49,15 @@ class Organization(Versioned, Row):
     time_zone: Mapped[str] = mapped_column(String(TIME_ZONE_LENGTH_MAX))
     state: Mapped[OrganizationState] = mapped_column(choice(OrganizationState))
     epoch: Mapped[int]
+    plan_id: Mapped[UUID | None] = mapped_column(ForeignKey("plans.id"))
     created_at: Mapped[datetime]
+
+
+class Allotment(StrEnum):
+    """Whether what a team's budget is shared out to may add up to more than it."""
+
+    FREE = "free"
+    STRICT = "strict"
 
 
 class User(Row):
@@ -92,6 +104,9 @@ class Team(Versioned, TenantRow):
     slug: Mapped[str] = mapped_column(String(SLUG_LENGTH_MAX))
     name: Mapped[str] = mapped_column(String(NAME_LENGTH_MAX))
     cost_center_id: Mapped[UUID | None]
+    allot: Mapped[Allotment] = mapped_column(
+        choice(Allotment), default=Allotment.FREE, server_default=Allotment.FREE.value
+    )
     created_at: Mapped[datetime]
 
 

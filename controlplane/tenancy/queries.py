@@ -24,6 +24,19 @@ async def organization_by_id(session: AsyncSession, organization_id: UUID) -> Or
     return row
 
 
+async def locked_organization(session: AsyncSession, organization_id: UUID) -> Organization:
+    """Load an organization as it is now, and keep others from changing it until the commit.
+
+    Raises `NotFound`.
+    """
+    row = await session.get(
+        Organization, organization_id, with_for_update=True, populate_existing=True
+    )
+    if row is None:
+        raise NotFound("There is no such organization.")
+    return row
+
+
 async def organization_by_slug(session: AsyncSession, slug: str) -> Organization | None:
     """Find an organization by the name in its address."""
     return await session.scalar(select(Organization).where(Organization.slug == slug))

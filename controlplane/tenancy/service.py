@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import update
+from sqlalchemy import ColumnElement, Update, update
 
 from controlplane.audit.service import facts, record
 from controlplane.authz import Action, Reach, Role, Target, require
@@ -19,12 +20,16 @@ from controlplane.tenancy import queries
 from controlplane.tenancy.models import (
     EMAIL_LENGTH_MAX,
     NAME_LENGTH_MAX,
+    Allotment,
     Member,
     Organization,
     OrganizationState,
     Team,
     User,
 )
+
+# SQLite binds at most 32,766 parameters.
+IDS_PER_UPDATE_MAX = 10_000
 
 _EMAIL = re.compile(r"[^\s@<>\"]{1,64}@[^\s@<>\"]+\.[^\s@<>\".]+")
 # What a team's admin may make of another: never more than itself.
@@ -93,6 +98,7 @@ async def create_team(
         slug=checked,
         name=checked_name,
         cost_center_id=cost_center_id,
+        allot=Allotment.FREE,
         created_at=work.now,
     )
     work.session.add(row)
@@ -175,6 +181,15 @@ def checked_email(text: str) -> str:
     return address
 
 
+async def policies_changed(work: Work, organization_ids: Sequence[UUID]) -> None:
+    """Count a change of the policy of many organizations and have each published."""
+    for start in range(0, len(organization_ids), IDS_PER_UPDATE_MAX):
+        part = organization_ids[start : start + IDS_PER_UPDATE_MAX]
+        await work.session.execute(_count_epoch(Organization.id.in_(part)))
+    for organization_id in organization_ids:
+        work.announce(OrganizationChanged(organization_id, policy=True))
+
+
 async def policy_changed(work: Work, organization_id: UUID) -> None:
     """Count a change of policy and have it published after the commit."""
     await _next_epoch(work, organization_id)
@@ -188,9 +203,13 @@ async def key_changed(work: Work, organization_id: UUID, key_id: UUID, *, policy
 
 
 async def _next_epoch(work: Work, organization_id: UUID) -> None:
-    await work.session.execute(
+    await work.session.execute(_count_epoch(Organization.id == organization_id))
+
+
+def _count_epoch(condition: ColumnElement[bool]) -> Update:
+    return (
         update(Organization)
-        .where(Organization.id == organization_id)
+        .where(condition)
         .values(epoch=Organization.epoch + 1)
         .execution_options(synchronize_session=False)
     )

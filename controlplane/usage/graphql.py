@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import strawberry
@@ -53,6 +53,16 @@ enumeration(
 )
 
 
+@strawberry.type(description="A step of a limit that a request went through.")
+class RequestStep:
+    """A step of a limit that a request went through."""
+
+    limit_id: strawberry.ID = strawberry.field(description="Global id of the limit.")
+    percent: int = strawberry.field(description="The share of the limit from which on it applies.")
+    action: str = strawberry.field(description="`downgrade`, `confirm` or `queue`.")
+    model: str | None = strawberry.field(description="The model it was downgraded to.")
+
+
 @strawberry.type(description="One request, allowed, refused or failed.")
 class RequestLog(Node):
     """One request, allowed, refused or failed."""
@@ -89,9 +99,31 @@ class RequestLog(Node):
     limit_scope: str | None = strawberry.field(
         description="Whose limit refused it: `organization`, `team`, `member` or `key`."
     )
+    over_limit_action: str | None = strawberry.field(
+        description="What limits did to it, in order and separated by commas: `wait`, `queue`, "
+        "`downgrade`, `confirm`, `reject`, `cut`."
+    )
+    steps: list[RequestStep] = strawberry.field(description="Steps of limits it went through.")
+    waited_ms: int = strawberry.field(
+        description="How long it waited for room before it was sent, in milliseconds."
+    )
+    extensions: int = strawberry.field(
+        description="How often more was held for it while its answer grew."
+    )
+    cut_limit_id: strawberry.ID | None = strawberry.field(
+        description="Global id of the budget or breaker that cut its answer."
+    )
+    assembled: bool = strawberry.field(
+        description="Whether an answer in one piece was put together from a stream."
+    )
+    tier: str | None = strawberry.field(description="Tier of the model that was to answer.")
     http_status: int = strawberry.field(description="Status of the answer.")
     currency: str = strawberry.field(description="Currency of its money, ISO 4217.")
-    held: Money = strawberry.field(description="What was held for it.")
+    held: Money = strawberry.field(description="What was held for it at first.")
+    bound: Money = strawberry.field(description="The most it could have been charged.")
+    calibration: int = strawberry.field(
+        description="What its bound was multiplied by, since its provider was seen to bill more."
+    )
     cost: Money = strawberry.field(description="What the provider takes for it.")
     charge: Money = strawberry.field(description="What it was booked with.")
     input_tokens: BigInt = strawberry.field(description="Tokens read.")
@@ -363,9 +395,18 @@ def request_of(row: DecisionRow) -> RequestLog:
         error_code=row.error_code,
         limit_id=_limit_id(row),
         limit_scope=row.limit_scope,
+        over_limit_action=row.over_limit_action,
+        steps=[_step(place, step) for step in row.steps],
+        waited_ms=row.waited_ns // NANOS_PER_MILLI,
+        extensions=row.extensions,
+        cut_limit_id=_optional_id(NodeKind.BUDGET, place, row.cut_limit_id),
+        assembled=row.assembled,
+        tier=row.tier,
         http_status=row.http_status,
         currency=row.currency,
         held=Money(row.held_nanos),
+        bound=Money(row.bound_nanos),
+        calibration=row.calibration,
         cost=Money(row.cost_nanos),
         charge=Money(row.charge_nanos),
         input_tokens=BigInt(row.input_tokens),
@@ -381,6 +422,15 @@ def request_of(row: DecisionRow) -> RequestLog:
         upstream_status=row.upstream_status,
         policy_version=row.policy_version,
         row=row,
+    )
+
+
+def _step(place: UUID, step: Mapping[str, Any]) -> RequestStep:
+    return RequestStep(
+        limit_id=global_id(NodeKind.BUDGET, place, UUID(step["limitId"])),
+        percent=step["percent"],
+        action=step["action"],
+        model=step.get("model"),
     )
 
 

@@ -329,6 +329,21 @@ impl PyDiversion {
     }
 
     #[getter]
+    fn scope_id(&self) -> String {
+        self.0.scope.id.to_string()
+    }
+
+    #[getter]
+    fn resource(&self) -> &'static str {
+        self.0.resource.name()
+    }
+
+    #[getter]
+    fn window(&self) -> &'static str {
+        self.0.window
+    }
+
+    #[getter]
     fn step(&self) -> usize {
         self.0.step
     }

@@ -145,6 +145,19 @@ impl PriceSheet {
             .bound(price, extent, at_wall_ns, context.as_ref())?)
     }
 
+    #[pyo3(signature = (price, input_tokens, at_wall_ns, context=None))]
+    fn output_picos(
+        &self,
+        price: usize,
+        input_tokens: u64,
+        at_wall_ns: u64,
+        context: Option<Context>,
+    ) -> Result<u64, Error> {
+        Ok(self
+            .sheet
+            .output_picos(price, input_tokens, at_wall_ns, context.as_ref())?)
+    }
+
     #[pyo3(signature = (price, usage, at_wall_ns, context=None))]
     fn cost(
         &self,

@@ -53,6 +53,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ReportedUsage>()?;
     module.add_class::<StreamMeter>()?;
     module.add_class::<ChatAnswer>()?;
+    module.add_class::<AnswerAssembler>()?;
     module.add_function(wrap_pyfunction!(scan_object, module)?)?;
     module.add_function(wrap_pyfunction!(chat_facts, module)?)?;
     module.add_function(wrap_pyfunction!(count_chat_tokens, module)?)?;
@@ -389,6 +390,78 @@ impl ChatAnswer {
     #[getter]
     fn generated_tokens(&self) -> Option<u64> {
         self.0.generated_tokens
+    }
+}
+
+/// Put the chunks of a stream together to the answer a plain call would have had.
+#[pyclass(frozen, module = "core_rs._core")]
+struct AnswerAssembler(Mutex<wire::AnswerAssembler>);
+
+impl AnswerAssembler {
+    /// A panic while feeding leaves an answer that is short, as one that was cut is.
+    fn lock(&self) -> MutexGuard<'_, wire::AnswerAssembler> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl AnswerAssembler {
+    #[new]
+    #[pyo3(signature = (*, answer_id, created_s, model, choices=1, bytes_max))]
+    fn new(
+        answer_id: String,
+        created_s: u64,
+        model: String,
+        choices: u32,
+        bytes_max: usize,
+    ) -> PyResult<Self> {
+        if !(1..=wire::CHOICES_MAX).contains(&choices) {
+            let message = format!("choices must be 1 to {}", wire::CHOICES_MAX);
+            return Err(PyValueError::new_err(message));
+        }
+        let identity = wire::Identity {
+            id: answer_id,
+            created_s,
+            model,
+            choices,
+        };
+        Ok(Self(Mutex::new(wire::AnswerAssembler::new(
+            identity, bytes_max,
+        ))))
+    }
+
+    /// Take a chunk of the stream.
+    fn feed(&self, chunk: Bound<'_, PyBytes>) -> PyResult<()> {
+        let bytes = chunk.as_bytes();
+        let fed = without_gil(chunk.py(), bytes.len(), || self.lock().feed(bytes));
+        Ok(fed.map_err(Raised)?)
+    }
+
+    /// Say that the stream ended, and give the answer.
+    fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = self.lock().kept_bytes();
+        let json = without_gil(py, bytes, || self.lock().finish()).map_err(Raised)?;
+        Ok(PyBytes::new(py, &json))
+    }
+
+    /// Give what was generated so far.
+    #[pyo3(signature = (*, input_tokens, output_tokens))]
+    fn finish_cut<'py>(
+        &self,
+        py: Python<'py>,
+        input_tokens: u64,
+        output_tokens: u64,
+    ) -> Bound<'py, PyBytes> {
+        let bytes = self.lock().kept_bytes();
+        let json = without_gil(py, bytes, || {
+            self.lock().finish_cut(input_tokens, output_tokens)
+        });
+        PyBytes::new(py, &json)
+    }
+
+    #[getter]
+    fn kept_bytes(&self) -> usize {
+        self.lock().kept_bytes()
     }
 }
 

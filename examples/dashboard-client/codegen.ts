@@ -14,7 +14,7 @@ const config: CodegenConfig = {
       config: {
         strictScalars: true,
         // Money and counters stay strings: a JavaScript number cannot hold all of them.
-        scalars: { ID: "string", Money: "string", BigInt: "string", DateTime: "string" },
+        scalars: { ID: "string", Money: "string", BigInt: "string", Date: "string", DateTime: "string" },
         enumsAsTypes: true,
         useTypeImports: true,
         defaultScalarType: "unknown",

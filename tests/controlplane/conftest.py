@@ -132,3 +132,12 @@ async def foreign(work_as: WorkAs, org: Org, published: list[OrganizationChanged
         made = await make_org(work, "globex")
     published.clear()
     return made
+
+
+@pytest.fixture
+async def operator(work_as: WorkAs, published: list[OrganizationChanged]) -> Caller:
+    """The installation's operator."""
+    async with work_as(SYSTEM) as work:
+        user = await tenancy.create_user(work, email="root@example.org", operator=True)
+    published.clear()
+    return Caller(user.id, operator=True)

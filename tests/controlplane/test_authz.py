@@ -39,9 +39,10 @@ SELF = frozenset({"self"})
 
 # As in the design's table of roles; what is not here is allowed on nothing.
 ALLOWED = {
-    **{(Role.ADMIN, action): EVERYTHING for action in Action},
+    **{(Role.ADMIN, action): EVERYTHING for action in set(Action) - {Action.BILLING_WRITE}},
     (Role.BILLING_VIEWER, Action.STRUCTURE_READ): EVERYTHING,
     (Role.BILLING_VIEWER, Action.REQUESTS_READ): EVERYTHING,
+    (Role.BILLING_VIEWER, Action.BILLING_READ): EVERYTHING,
     (Role.TEAM_ADMIN, Action.STRUCTURE_READ): IN_TEAM,
     (Role.TEAM_ADMIN, Action.REQUESTS_READ): IN_TEAM,
     (Role.TEAM_ADMIN, Action.MEMBER_LIMITS_WRITE): IN_TEAM,
@@ -77,7 +78,7 @@ def test_nobody_reaches_into_another_organization(role: Role) -> None:
                 require(stranger, action, target, "team")
 
 
-def test_the_operator_reads_and_appoints_but_sets_no_policy() -> None:
+def test_the_operator_reads_appoints_and_bills_but_sets_no_policy() -> None:
     operator = Caller(USER, operator=True)
     found = {action for action in Action if may(operator, action, Target(ORG))}
     assert found == {
@@ -85,6 +86,8 @@ def test_the_operator_reads_and_appoints_but_sets_no_policy() -> None:
         Action.REQUESTS_READ,
         Action.TEAMS_WRITE,
         Action.MEMBERS_WRITE,
+        Action.BILLING_READ,
+        Action.BILLING_WRITE,
     }
 
 

@@ -109,3 +109,13 @@ def test_a_sheet_with_an_unknown_field_is_refused(sheet: PriceSheet) -> None:
     assert len(PriceSheet(json.dumps(written).encode())) == 0
     with pytest.raises(EngineError, match="surprise"):
         PriceSheet(json.dumps(written | {"surprise": 1}).encode())
+
+
+def test_the_rate_of_output_is_in_pico_units(sheet: PriceSheet) -> None:
+    found = sheet.find("own", "tokens")
+    assert found is not None
+    assert sheet.output_picos(found, 10, AT_NS) == 2_000_000
+    assert sheet.bound(found, 10, 7, 1, AT_NS) == sheet.bound(found, 10, 0, 1, AT_NS) + 7 * 2_000
+    with pytest.raises(EngineError) as raised:
+        sheet.output_picos(found, COUNT_MAX + 1, AT_NS)
+    assert raised.value.code == "count_out_of_range"

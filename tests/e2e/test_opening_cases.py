@@ -39,12 +39,13 @@ FITTING = CAP_NANOS // REQUEST_NANOS
 # Without `max_tokens` one request could cost the whole cap.
 OUTPUT_TOKENS_MAX = 1000
 PACE = 50
-# Four tokens for each that is shown, billed and in the usage, but never sent.
-UNSEEN = f"reasoning={4 * TOKENS}"
+# Four more for each token that is shown: billed and in the usage, but never sent.
+UNSEEN = "overbill=5"
 ABORT_TAIL_TOKENS = 2
 # What a provider generates until it hears of an abort: 0.4 s, on a busy machine.
 NOTICED_TOKENS = 20
-TAIL_NANOS = (ABORT_TAIL_TOKENS + NOTICED_TOKENS) * TOKEN_NANOS
+# What is above the bound is seen by the first token beyond it.
+TAIL_NANOS = (1 + ABORT_TAIL_TOKENS + NOTICED_TOKENS) * TOKEN_NANOS
 COMPLETED, CUT, REFUSED = "completed", "cut", "402 tenant_budget_exceeded"
 VISIBLE, HIDING = ("exact", "uncapped", "excessive"), ("unseen", "learned")
 _NUMBERS = count(1)

@@ -309,12 +309,11 @@ def test_a_provider_that_fails_after_the_caller_left_is_recorded_as_both(
 def test_a_caller_who_reads_nothing_is_cut_off_and_the_stream_booked_exactly(
     stack: Stack, provider: RunningSimulator, deaf_caller: Caller
 ) -> None:
-    # Far more than all buffers on the way hold, and at a flat price no stream outgrows its hold.
-    asked = "output=20 fault=huge_answer bytes=12000000"
-    deaf_caller.ask(asked, stream=True, model="sim-flat-0.05")
+    # Far more than all buffers on the way hold.
+    deaf_caller.ask("output=16000", stream=True, model="sim-flat-0.05", max_tokens=16_000, n=5)
     record = _the_record_of_one_who_left(stack, provider)
     assert (record.decision, record.usage_source) == ("allowed", "provider")
-    assert (record.output_tokens, record.charge_nanos) == (20, 50_000_000)
+    assert (record.output_tokens, record.charge_nanos) == (80_000, 50_000_000)
     answers_well(stack, provider)
 
 

@@ -25,7 +25,7 @@ from controlplane.limits.service import upsert_budget
 from controlplane.limits.subjects import Scope
 from controlplane.settings import ControlSettings, sqlite_url
 from controlplane.tenancy.service import create_organization
-from core_rs import Admission, Engine
+from core_rs import Admission, Ask, Engine
 from proxy.errors import Problem
 from proxy.policy_feed import PolicyFeed
 
@@ -269,7 +269,16 @@ async def test_at_the_start_a_store_that_fails_is_raised(feeding: Feeding) -> No
 def _admit(feeding: Feeding, number: int, nanos: int) -> None:
     now = (feeding.clock.wall_ns(), feeding.clock.mono_ns())
     name = number.to_bytes(16, "big")
-    decision = feeding.engine.admit(0, name, nanos, 0, "gpt-4o", "openai", *now)
+    asked = Ask(
+        model="gpt-4o",
+        provider="openai",
+        input_tokens=0,
+        output_tokens_max=0,
+        bound_nanos=nanos,
+        input_nanos=nanos,
+        output_picos=0,
+    )
+    decision = feeding.engine.admit(0, name, asked, *now)
     assert isinstance(decision, Admission)
 
 
@@ -277,7 +286,7 @@ def _settle(feeding: Feeding, organization_id: UUID, number: int, nanos: int) ->
     now = (feeding.clock.wall_ns(), feeding.clock.mono_ns())
     name = number.to_bytes(16, "big")
     index = feeding.engine.organization_index(str(organization_id))
-    settlement = feeding.engine.settle(index, name, nanos, 0, *now)
+    settlement = feeding.engine.settle(index, name, nanos, 0, None, *now)
     feeding.recorder.put(
         DecisionRecord(
             id=name,

@@ -105,7 +105,7 @@ def test_the_forwarded_body_reads_as_what_was_priced(body: bytes) -> None:
     expected = {**_exactly(body), "model": "served"}
     if chat.streams:
         expected["stream_options"] = {**options, "include_usage": True}
-    forwarded = _exactly(chat.upstream_body("served"))
+    forwarded = _exactly(chat.upstream_body("served", streams=chat.streams))
     assert forwarded == expected
     assert len({name.casefold() for name in forwarded}) == len(forwarded)
     kept = forwarded.get("stream_options") or {}
@@ -115,7 +115,7 @@ def test_the_forwarded_body_reads_as_what_was_priced(body: bytes) -> None:
 def test_a_body_that_needs_no_change_is_forwarded_byte_by_byte() -> None:
     body = b' {"st\\u0072eam":true ,"stream_options" :{"include_usage":true},"model":"a",\n'
     body += b'"messages":[{"role":"user"}],"temperature":1.50, "seed":1e2} '
-    assert parse_chat(body).upstream_body("a") == body
+    assert parse_chat(body).upstream_body("a", streams=True) == body
 
 
 def test_definitions_of_functions_are_in_the_bound_with_what_providers_write_around_them() -> None:

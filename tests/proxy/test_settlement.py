@@ -14,8 +14,12 @@ import pytest
 from controlplane.clock import ManualClock
 from controlplane.ledger.records import DecisionRecord
 from controlplane.pricing.sheet import compile_sheet
-from core_rs import Admission, Engine, PriceSheet, StreamMeter, parse_chat_answer
+from core_rs import Admission, Ask, Effect, Engine, PriceSheet, StreamMeter, parse_chat_answer
+from proxy.calibrations import Calibrations
 from proxy.course import Course
+from proxy.enforcement import Enforcer
+from proxy.question import Question
+from proxy.rulings import Rulings
 from proxy.settlement import CONTEXT_WINDOW_UNKNOWN, USAGE_BELIEVED_RATIO, Books, Reservation
 from proxy.wire.openai_chat import parse_chat
 
@@ -45,6 +49,7 @@ class Bench:
         self.sheet = sheet
         self.records = Records()
         self.engine = _engine(clock)
+        self.calibrations = Calibrations()
         self.organization = self.engine.organization_index(ORGANIZATION)
         price = sheet.find("openai", MODEL)
         assert price is not None
@@ -80,17 +85,30 @@ class Bench:
             all_tokens_visible=True,
             on_disconnect="cancel",
             abort_tail_tokens=0,
+            reasoning_tokens_per_s=None,
+            tier=None,
         )
         vars(deployment).update(facts)
         course.deployment = deployment
-        books = Books(self.engine, self.records, self.clock)  # type: ignore[arg-type]
-        return Reservation(
-            books, course, course.admission, self.sheet, self.price, chat, deployment
-        )
+        enforcer = Enforcer(self.engine, self.clock, _no_breaker)
+        records: Any = self.records
+        books = Books(enforcer, records, self.clock, self.calibrations)
+        ruling = Rulings(self.engine).of(principal)
+        question = Question(chat, deployment, self.price, output_tokens, ruling)
+        return Reservation(books, course, course.admission, self.sheet, question)
 
     def admit(self, number: int, spend_nanos: int, tokens: int = 0) -> Admission:
         now = (self.clock.wall_ns(), self.clock.mono_ns())
-        decision = self.engine.admit(0, _name(number), spend_nanos, tokens, MODEL, "openai", *now)
+        asked = Ask(
+            model=MODEL,
+            provider="openai",
+            input_tokens=tokens,
+            output_tokens_max=0,
+            bound_nanos=spend_nanos,
+            input_nanos=spend_nanos,
+            output_picos=0,
+        )
+        decision = self.engine.admit(0, _name(number), asked, *now)
         assert isinstance(decision, Admission)
         return decision
 
@@ -106,6 +124,10 @@ class Bench:
         assert self.state()["held"] == 0
         [record] = self.records
         return record
+
+
+def _no_breaker(organization_id: str, effect: Effect) -> None:
+    pytest.fail(f"{organization_id} has no breaker: {effect.kind}")
 
 
 def _name(number: int) -> bytes:
@@ -130,13 +152,14 @@ def _engine(clock: ManualClock) -> Engine:
         "currency": "USD",
         "version": "v1",
         "limits": [limit],
-        "models": [],
+        "rules": [],
     }
     key = {
         "id": KEY,
         "organization_id": ORGANIZATION,
         "team_id": None,
         "member_id": None,
+        "pools": [],
         "state": "active",
         "expires_at_ns": None,
         "secrets": [{"digest": SECRET.hex(), "expires_at_ns": None}],

@@ -20,6 +20,7 @@ from controlplane.keys import models, service
 from controlplane.keys.changes import KeyChanges, update_key
 from controlplane.keys.graphql import TagInput, VirtualKey, key_of
 from controlplane.keys.rotation import rotate_key
+from controlplane.pools.graphql import pools_in
 from controlplane.tenancy.graphql import cost_center_in
 
 
@@ -42,6 +43,9 @@ class VirtualKeyCreateInput:
     cost_center_id: strawberry.ID | None = strawberry.field(
         default=None,
         description="Where it is booked; left out: where its owner is, else its team. For admins.",
+    )
+    pool_ids: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="Pools it draws on, at most 8. For admins."
     )
     expires_at: datetime | None = strawberry.field(
         default=None, description="From when on it works no more."
@@ -82,6 +86,10 @@ class VirtualKeyUpdateInput:
         default=strawberry.UNSET,
         description="Where it is booked; null: where its owner is, else its team. For admins.",
     )
+    pool_ids: list[strawberry.ID] | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="All pools it shall draw on, at most 8; null: none. For admins.",
+    )
     team_id: strawberry.ID | None = strawberry.field(
         default=strawberry.UNSET, description="The team it shall belong to; null: none, for admins."
     )
@@ -103,6 +111,8 @@ class VirtualKeyUpdateInput:
             found["tags"] = _tags(self.tags or ())
         if given(self.cost_center_id):
             found["cost_center_id"] = cost_center_in(self.cost_center_id, place)
+        if given(self.pool_ids):
+            found["pool_ids"] = pools_in(self.pool_ids, place)
         if given(self.team_id):
             found["team_id"] = expect_in(self.team_id, NodeKind.TEAM, "team", place)
         if given(self.owner_id):
@@ -308,6 +318,7 @@ def _new_key(wanted: VirtualKeyCreateInput, place: GlobalId) -> service.NewKey:
         member_id=expect_in(wanted.owner_id, NodeKind.MEMBER, "member", place.id),
         team_id=expect_in(wanted.team_id, NodeKind.TEAM, "team", place.id),
         cost_center_id=cost_center_in(wanted.cost_center_id, place.id),
+        pool_ids=pools_in(wanted.pool_ids, place.id),
         expires_at=wanted.expires_at,
         tags=_tags(wanted.tags or ()),
         allowed_models=None if models_allowed is None else tuple(models_allowed),

@@ -85,6 +85,7 @@ def _add_events() -> None:
         sa.Column("limit_id", sa.Uuid(), nullable=False),
         sa.Column("period_start_ns", sa.BigInteger(), nullable=False),
         sa.Column("percent", sa.Integer(), nullable=False),
+        sa.Column("repeated_at_ns", sa.BigInteger(), nullable=False),
         sa.Column("settled", sa.BigInteger(), nullable=False),
         sa.Column("cap", sa.BigInteger(), nullable=False),
         sa.Column("at_ns", sa.BigInteger(), nullable=False),
@@ -94,6 +95,7 @@ def _add_events() -> None:
             "limit_id",
             "period_start_ns",
             "percent",
+            "repeated_at_ns",
             name="uq_threshold_crossings_once",
         ),
     )
@@ -138,10 +140,11 @@ def _add_breaker_offsets() -> None:
         "breaker_offsets",
         sa.Column("scope_kind", sa.String(length=20), nullable=False),
         sa.Column("scope_id", sa.Uuid(), nullable=False),
-        sa.Column("seconds", sa.Integer(), nullable=False),
-        sa.Column("amount_nanos", sa.BigInteger(), nullable=False),
-        sa.Column("until_ns", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("minute_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("minute_until_ns", sa.BigInteger(), nullable=False),
+        sa.Column("hour_nanos", sa.BigInteger(), nullable=False),
+        sa.Column("hour_until_ns", sa.BigInteger(), nullable=False),
+        sa.Column("reset_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("organization_id", sa.Uuid(), nullable=False),
@@ -151,11 +154,13 @@ def _add_breaker_offsets() -> None:
             name=op.f("fk_breaker_offsets_organization_id_organizations"),
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_breaker_offsets")),
+        sa.UniqueConstraint(
+            "organization_id",
+            "scope_kind",
+            "scope_id",
+            name=op.f("uq_breaker_offsets_organization_id_scope_kind_scope_id"),
+        ),
     )
-    with op.batch_alter_table("breaker_offsets", schema=None) as batch_op:
-        batch_op.create_index(
-            batch_op.f("ix_breaker_offsets_organization_id"), ["organization_id"], unique=False
-        )
 
 
 def _widen_rules() -> None:
@@ -202,3 +207,64 @@ def _widen_rules() -> None:
         "'[]', '{}', '[]', created_at, version FROM model_rules"
     )
     op.drop_table("model_rules")
+
+
+def downgrade() -> None:
+    op.create_table(
+        "model_rules",
+        sa.Column("scope_kind", sa.String(length=20), nullable=False),
+        sa.Column("scope_id", sa.Uuid(), nullable=False),
+        sa.Column("allow", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("organization_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["organization_id"],
+            ["organizations.id"],
+            name=op.f("fk_model_rules_organization_id_organizations"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_rules")),
+        sa.UniqueConstraint(
+            "organization_id",
+            "scope_kind",
+            "scope_id",
+            name=op.f("uq_model_rules_organization_id_scope_kind_scope_id"),
+        ),
+    )
+    op.execute(
+        "INSERT INTO model_rules (id, organization_id, scope_kind, scope_id, allow, created_at, "
+        "version) SELECT id, organization_id, scope_kind, scope_id, models, created_at, version "
+        "FROM rules"
+    )
+    for table in (
+        "rules",
+        "breaker_offsets",
+        "calibrations",
+        "breaker_events",
+        "threshold_crossings",
+    ):
+        op.drop_table(table)
+    # The model of an entry was the provider's name.
+    op.execute(
+        "UPDATE ledger_entries SET model = (SELECT r.served_model FROM decision_records r "
+        "WHERE r.id = ledger_entries.id)"
+    )
+    with op.batch_alter_table("ledger_entries", schema=None) as batch_op:
+        batch_op.drop_index("ix_ledger_entries_key")
+        for name in ("tier", "pools", *_LABELS):
+            batch_op.drop_column(name)
+    with op.batch_alter_table("decision_records", schema=None) as batch_op:
+        for name in (
+            "model",
+            "tier",
+            "bound_nanos",
+            "calibration",
+            "waited_ns",
+            "extensions",
+            "steps",
+            "cut_limit_id",
+            "pools",
+            "assembled",
+        ):
+            batch_op.drop_column(name)

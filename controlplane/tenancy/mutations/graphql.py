@@ -21,6 +21,7 @@ from controlplane.tenancy.changes import (
     update_team,
 )
 from controlplane.tenancy.graphql import Member, Team, cost_center_in, member_of, team_of
+from controlplane.tenancy.models import Allotment
 
 
 @strawberry.input(description="A team to create.")
@@ -53,6 +54,10 @@ class TeamUpdateInput:
         default=strawberry.UNSET,
         description="Where its keys are booked unless they say otherwise; null: nowhere.",
     )
+    allot: Allotment | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="Whether budgets in it may add up to more than its own; not null. For admins.",
+    )
 
     def changes(self, place: UUID) -> TeamChanges:
         """Read what was given.
@@ -64,6 +69,8 @@ class TeamUpdateInput:
             found["name"] = required(self.name, "name")
         if given(self.cost_center_id):
             found["cost_center_id"] = cost_center_in(self.cost_center_id, place)
+        if given(self.allot):
+            found["allot"] = required(self.allot, "allot")
         return found
 
 

@@ -166,15 +166,9 @@ fn number(id: ReservationId) -> u32 {
     u128::from_be_bytes(<[u8; 16]>::from(id)) as u32
 }
 
-fn path() -> Path {
-    Path::new(Id::from(4), None, None, Id::from(1))
-}
-
-fn at(offset_ns: u64) -> Now {
-    Now {
-        wall_ns: START_NS + offset_ns,
-        mono_ns: offset_ns,
-    }
+fn at(mono_ns: u64) -> Now {
+    let wall_ns = START_NS + mono_ns;
+    Now { wall_ns, mono_ns }
 }
 
 fn policy(cap_nanos: Option<i64>) -> Policy {
@@ -283,7 +277,8 @@ impl World {
         self.sent += 1;
         let (ask, now) = (self.case.ask(), at(self.at_ns));
         let (name, shared) = (reservation(self.sent), &mut self.shared);
-        let decision = self.organization.admit(shared, name, path(), &ask, now);
+        let path = Path::new(Id::from(4), None, None, Id::from(1));
+        let decision = self.organization.admit(shared, name, path, &ask, now);
         self.decided(self.sent, decision.unwrap());
     }
 
@@ -415,15 +410,17 @@ impl World {
             if effects.is_empty() {
                 return;
             }
-            effects.into_iter().for_each(|effect| match effect {
-                Effect::Admitted(id, admission) => {
-                    self.decided(number(id), Decision::Admitted(*admission));
+            for effect in effects {
+                match effect {
+                    Effect::Admitted(id, admission) => {
+                        self.decided(number(id), Decision::Admitted(*admission));
+                    }
+                    Effect::Ended(id, decision) => self.decided(number(id), *decision),
+                    Effect::Granted(id, allowed) => self.granted(number(id), allowed),
+                    Effect::Cut(id, _) => self.cut(number(id)),
+                    Effect::Breaker(_) => {}
                 }
-                Effect::Ended(id, decision) => self.decided(number(id), *decision),
-                Effect::Granted(id, allowed) => self.granted(number(id), allowed),
-                Effect::Cut(id, _) => self.cut(number(id)),
-                Effect::Breaker(_) => {}
-            });
+            }
         }
     }
 }
@@ -491,5 +488,13 @@ fn main() {
             Foresight { growth, ..usual },
             64,
         );
+    }
+    for rest_percent in [0, 25, 50] {
+        let what = format!("last rest from {rest_percent} %");
+        let other = Foresight {
+            rest_percent,
+            ..usual
+        };
+        print_all(&what, other, 64);
     }
 }

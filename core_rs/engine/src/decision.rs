@@ -191,6 +191,10 @@ pub struct Diversion {
     pub limit_id: Id,
     /// Whose it is.
     pub scope: Scope,
+    /// What it counts.
+    pub resource: Resource,
+    /// Name of its window.
+    pub window: &'static str,
     /// Which of its steps, from 0.
     pub step: usize,
     /// From which share of the cap on.

@@ -8,8 +8,8 @@ use crate::keys::Place;
 use crate::tokens::Vocabulary;
 use crate::usage::{Usage, UsageFault, read_usage};
 
-/// Finish reasons kept; more choices than the dialect allows (128).
-const CHOICES_MAX: usize = 256;
+/// Choices of one answer that are looked at; more than the dialect allows (128).
+pub const CHOICES_MAX: u32 = 256;
 /// Longest name (model, finish reason) that is kept; the rest is cut off.
 const NAME_CHARS_MAX: usize = 256;
 /// Members of a delta whose strings nobody generated, or not as text.
@@ -188,7 +188,9 @@ impl Completion {
                 _ => cursor.skip(Place::Exact),
             }
         })?;
-        if let Some(reason) = finish_reason.filter(|_| self.finish_reasons.len() < CHOICES_MAX) {
+        if let Some(reason) =
+            finish_reason.filter(|_| self.finish_reasons.len() < CHOICES_MAX as usize)
+        {
             self.finish_reasons.insert(index, reason);
         }
         // Only now is it certain which choice the text belongs to.

@@ -3,6 +3,7 @@
 //! Both sides are untrusted. A caller's body is refused rather than repaired, because what was
 //! priced must be what is forwarded; a provider's stream is relayed only as far as it is understood.
 mod answer;
+mod assembler;
 mod chat;
 mod completion;
 mod cursor;
@@ -12,6 +13,7 @@ mod frames;
 mod generated;
 mod json;
 mod keys;
+mod merging;
 mod messages;
 mod secret;
 mod stream;
@@ -20,7 +22,9 @@ mod tools;
 mod usage;
 
 pub use answer::{ChatAnswer, parse_chat_answer};
+pub use assembler::{AnswerAssembler, Identity};
 pub use chat::{ChatFacts, ChatInput, MESSAGES_MAX, chat_facts, count_chat_tokens};
+pub use completion::CHOICES_MAX;
 pub use cursor::{DEPTH_MAX, MEMBERS_MAX, NUMBER_BYTES_MAX};
 pub use error::{Code, WireError};
 pub use generated::GENERATED_BYTES_MAX;

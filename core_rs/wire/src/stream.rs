@@ -31,7 +31,7 @@ impl Failure {
         }
     }
 
-    fn error(self) -> WireError {
+    pub(crate) fn error(self) -> WireError {
         let (code, message) = match self {
             Self::MalformedFrame => (
                 Code::UpstreamBadResponse,

@@ -8,7 +8,7 @@ import {
   CurrentBudgetDocument,
   type Enforcement,
 } from "./gql/graphql";
-import { scopeInput } from "./live";
+import { during } from "./windows";
 import { parseMoney, showMoney } from "./money";
 
 type UserError = ChangeBudgetMutation["budgetUpsert"]["errors"][number];
@@ -33,8 +33,7 @@ export function BudgetForm({ budget, currency, onChanged, onClose }: Props) {
 
   const send = async (limit: string, enforcement: Enforcement) => {
     const input = {
-      scope: scopeInput(seen.scope),
-      period: seen.period,
+      budgetId: seen.id,
       limit,
       enforcement,
       expectedVersion: seen.version,
@@ -78,7 +77,7 @@ export function BudgetForm({ budget, currency, onChanged, onClose }: Props) {
       <form key={seen.version} onSubmit={submit} noValidate>
         <h2 id="budget-form">Budget of {seen.scope.label}</h2>
         <p className="quiet">
-          Now {showMoney(seen.limit, currency)} a {seen.period.toLowerCase()}. What is spent stays spent.
+          Now {showMoney(seen.limit, currency)} {during(seen)}. What is spent stays spent.
         </p>
         <label>
           Limit in {currency}

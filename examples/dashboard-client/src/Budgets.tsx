@@ -3,6 +3,7 @@ import { useState } from "react";
 import { BudgetForm } from "./BudgetForm";
 import type { BudgetPartsFragment } from "./gql/graphql";
 import { nanosOf, percentOf, showMoney } from "./money";
+import { during } from "./windows";
 
 interface Props {
   budgets: readonly BudgetPartsFragment[];
@@ -48,7 +49,7 @@ interface BudgetProps {
 }
 
 function Heading({ budget, currency }: BudgetProps) {
-  const { scope, period, limit, enforcement } = budget;
+  const { scope, limit, enforcement } = budget;
   return (
     <div className="heading">
       <span>
@@ -57,8 +58,8 @@ function Heading({ budget, currency }: BudgetProps) {
       <span>
         <span className="limit">{showMoney(limit, currency)}</span>{" "}
         <span className="quiet">
-          a {period.toLowerCase()}
-          {enforcement === "SOFT" && ", soft"}
+          {during(budget)}
+          {enforcement !== "HARD" && `, ${enforcement.toLowerCase()}`}
         </span>
       </span>
     </div>

@@ -25,7 +25,7 @@ const SCOPES_MAX = 20;
 const HISTORY_MAX = 120;
 
 /** Names a scope for the API. */
-export function scopeInput({ kind, id }: BudgetPartsFragment["scope"]): ScopeInput {
+export function scopeInput({ kind, id }: BudgetPartsFragment["scope"]): ScopeInput | null {
   switch (kind) {
     case "ORGANIZATION":
       return { organizationId: id };
@@ -35,6 +35,9 @@ export function scopeInput({ kind, id }: BudgetPartsFragment["scope"]): ScopeInp
       return { memberId: id };
     case "KEY":
       return { keyId: id };
+    default:
+      // Pools and labels have budgets, and no feed of their own.
+      return null;
   }
 }
 
@@ -45,9 +48,10 @@ export function scopesToWatch({ id, teams, budgets }: OrganizationParts): ScopeI
   const known = new Set([id, ...teamIds]);
   const wanted: ScopeInput[] = [{ organizationId: id }, ...teamIds.map((teamId) => ({ teamId }))];
   for (const scope of others) {
-    if (!known.has(scope.id)) {
+    const input = scopeInput(scope);
+    if (input !== null && !known.has(scope.id)) {
       known.add(scope.id);
-      wanted.push(scopeInput(scope));
+      wanted.push(input);
     }
   }
   return wanted.slice(0, SCOPES_MAX);

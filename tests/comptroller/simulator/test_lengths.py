@@ -64,6 +64,13 @@ def test_directives_of_several_messages_add_up_and_the_later_wins() -> None:
     assert found == Directives(output=Fixed(5), pace=9, latency_ms=1)
 
 
+def test_a_model_can_be_asked_to_misbehave() -> None:
+    words = "reasoning=lognormal:300:1.0 reasoning_pace=70 exceed=5 overbill=100"
+    assert read_directives([f"[[sim {words}]]"]) == Directives(
+        reasoning=LogNormal(300, 1.0), reasoning_pace=70, exceed=5, overbill=100
+    )
+
+
 def test_a_fault_takes_the_words_that_are_its_own() -> None:
     found = read_directives(["[[sim output=5 fault=rate_limited retry_after_s=3]]"])
     assert found.output == Fixed(5)
@@ -76,6 +83,8 @@ def test_a_fault_takes_the_words_that_are_its_own() -> None:
         "[[sim pace=fast]]",
         "[[sim pace=1000001]]",
         "[[sim pace]]",
+        "[[sim exceed=0]]",
+        "[[sim overbill=101]]",
         "[[sim =1]]",
         "[[sim retry_after_s=3]]",
         "[[sim fault=none]]",

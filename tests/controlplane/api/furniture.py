@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from controlplane.api.nodes import NodeKind, global_id, parse_global_id
+from controlplane.authz import SYSTEM
 from controlplane.clock import nanoseconds
-from controlplane.ledger.models import DecisionRow, LedgerEntryRow
+from controlplane.context import Work
+from controlplane.ledger.models import (
+    BreakerEventRow,
+    DecisionRow,
+    LedgerEntryRow,
+    ThresholdCrossingRow,
+)
 from controlplane.ledger.records import invoice_period
+from controlplane.limits.models import ScopeKind
+from controlplane.limits.nesting import breaker_id
 from controlplane.limits.state import LimitState
+from controlplane.plans.service import create_plan, set_plan
+from controlplane.tenant_budgets.service import Guardrails, set_tenant_budget
+from controlplane.wallets.models import EntryKind, WalletEntry
+from controlplane.wallets.service import open_wallet, top_up
 from tests.controlplane.conftest import member_id
 
 COUNTS = (
@@ -31,10 +44,12 @@ class Furnished:
     organization_id: UUID
     token: str
     ids: dict[str, str]
+    more: dict[str, str] = field(default_factory=dict)
 
     def marks(self) -> set[str]:
         """Every text that tells of this organization: none may be shown to another."""
-        return {self.slug, str(self.organization_id), *self.ids.values()}
+        named = (*self.ids.values(), *self.more.values())
+        return {self.slug, str(self.organization_id), *named}
 
 
 async def furnish(api, org, slug: str) -> Furnished:
@@ -67,6 +82,14 @@ async def furnish(api, org, slug: str) -> Furnished:
         name=f"{slug} token",
         idempotencyKey="furniture-token",
     )
+    pool = await change(
+        "poolCreate",
+        "PoolCreateInput",
+        "pool { id }",
+        organizationId=place,
+        name=f"{slug} pool",
+    )
+    pool_id = pool["pool"]["id"]
     key = await change(
         "virtualKeyCreate",
         "VirtualKeyCreateInput",
@@ -77,6 +100,7 @@ async def furnish(api, org, slug: str) -> Furnished:
         ownerId=member,
         teamId=team,
         costCenterId=center_id,
+        poolIds=[pool_id],
         requestsPerMinute=10,
         allowedModels=[f"{slug}-model"],
         tags=[{"name": f"{slug}-tag", "value": slug}],
@@ -90,6 +114,51 @@ async def furnish(api, org, slug: str) -> Furnished:
         period="MONTH",
         limit="12.34",
     )
+    # With one of everything that a budget may have.
+    taker = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"memberInTeam": {"memberId": member, "teamId": team}},
+        everyDays={"days": 7},
+        limit="2",
+        where={"models": [f"{slug}-model"]},
+        steps=[{"percent": 80, "action": "DOWNGRADE", "model": f"{slug}-model"}],
+    )
+    giver = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"keyId": key_id},
+        everyDays={"days": 7, "anchor": "2026-03-14"},
+        limit="2",
+        where={"models": [f"{slug}-model"]},
+    )
+    labelled = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"label": {"organizationId": place, "kind": "FEATURE", "label": f"{slug}-f"}},
+        lifetime={"startsAt": "2026-01-01T00:00:00Z"},
+        limit="2",
+    )
+    pooled = await change(
+        "budgetUpsert",
+        "BudgetUpsertInput",
+        "budget { id }",
+        scope={"poolId": pool_id},
+        period="MONTH",
+        limit="9",
+    )
+    concurrency = await change(
+        "concurrencyLimitSet",
+        "ConcurrencyLimitSetInput",
+        "concurrencyLimit { id }",
+        scope={"teamId": team},
+        requests=3,
+    )
+    for each in (taker, giver, pooled, labelled):
+        api.states[uuid_of(each["budget"]["id"])] = LimitState(settled=1, held=0, as_of_ns=0)
     breaker = await change(
         "breakerSet", "BreakerSetInput", "breaker { id }", scope={"teamId": team}, perMinute="5"
     )
@@ -101,22 +170,59 @@ async def furnish(api, org, slug: str) -> Furnished:
         models=[slug],
         fixed=[{"label": "FEATURE", "value": slug}],
     )
+    await _events(api, org, uuid_of(budget["budget"]["id"]))
     api.states[uuid_of(budget["budget"]["id"])] = LimitState(settled=1, held=0, as_of_ns=0)
     request = await _request(api, org, slug, key_id)
+    money = await _money(api, org, slug, uuid_of(request))
     ids = {
+        **money,
         "Organization": place,
         "Team": team,
         "Member": member,
         "VirtualKey": key_id,
         "CostCenter": center_id,
         "AccessToken": other["accessToken"]["id"],
-        "Budget": budget["budget"]["id"],
+        "Budget": taker["budget"]["id"],
         "Breaker": breaker["breaker"]["id"],
         "Rule": rule["rule"]["id"],
         "RateLimit": _as(NodeKind.RATE_LIMIT, org.id, key_id),
         "RequestLog": request,
+        "Pool": pool_id,
+        "ConcurrencyLimit": concurrency["concurrencyLimit"]["id"],
     }
-    return Furnished(slug, org.id, token, ids)
+    more = {"giver": giver["budget"]["id"], "monthly": budget["budget"]["id"]}
+    return Furnished(slug, org.id, token, ids, more)
+
+
+async def _money(api, org, slug: str, request_id: UUID) -> dict[str, str]:
+    """Put the organization on a plan, and have the request paid from a wallet."""
+    installation = api.plane.installation
+    async with api.plane.database.write() as session:
+        work = Work(session, installation, SYSTEM, installation.now())
+        plan = await create_plan(work, {"name": f"{slug} plan", "fees": {"USD": 1}})
+        await set_plan(work, org.id, plan.id, expected_version=1)
+        wallet = await open_wallet(work, org.id, idempotency_key="furniture-wallet")
+        credit = {"amount_nanos": 10**9, "reference": f"{slug} payment"}
+        entry = await top_up(work, org.id, idempotency_key="furniture-credit", **credit)
+        paid = WalletEntry(
+            id=request_id,
+            organization_id=org.id,
+            seq=2,
+            kind=EntryKind.USAGE,
+            amount_nanos=-5_000_000,
+            balance_after_nanos=995_000_000,
+            at_ns=entry.at_ns,
+        )
+        session.add(paid)
+        wanted = Guardrails(monthly_budget_nanos=10**12, policy_label=f"{slug} policy")
+        guarded = Work(session, installation, org.admin, installation.now())
+        budget = await set_tenant_budget(guarded, org.id, wanted)
+    return {
+        "TenantBudget": global_id(NodeKind.TENANT_BUDGET, org.id, budget.id),
+        "Plan": global_id(NodeKind.PLAN, UUID(int=0), plan.id),
+        "Wallet": global_id(NodeKind.WALLET, org.id, wallet.id),
+        "WalletEntry": global_id(NodeKind.WALLET_ENTRY, org.id, entry.id),
+    }
 
 
 def uuid_of(global_name: str) -> UUID:
@@ -152,6 +258,7 @@ def request_row(slug: str, at: datetime, **facts: Any) -> DecisionRow:
         "currency": "USD",
         "invoice_period": invoice_period(at_ns),
         "decision": "allowed",
+        "steps": [{"limitId": str(uuid4()), "percent": 80, "action": "downgrade", "model": slug}],
         "http_status": 200,
         "admitted_at_ns": at_ns,
         "finished_at_ns": at_ns,
@@ -161,6 +268,51 @@ def request_row(slug: str, at: datetime, **facts: Any) -> DecisionRow:
         "seen": "{}",
     }
     return DecisionRow(**(values | facts))
+
+
+async def _events(api, org, budget_id: UUID) -> None:
+    """Put a crossing of the budget and an opening of the team's breaker on record."""
+    now_ns = api.plane.installation.clock.wall_ns()
+    crossing = crossing_row(org.id, budget_id, uuid4(), now_ns)
+    opened = breaker_event_row(org.id, org.team, uuid4(), now_ns)
+    async with api.plane.database.write() as session:
+        session.add_all([crossing, opened])
+
+
+def crossing_row(
+    organization_id: UUID, limit_id: UUID, row_id: UUID, at_ns: int, **facts: Any
+) -> ThresholdCrossingRow:
+    """Make a crossing of 80 % of a budget of 12.34."""
+    values: dict[str, Any] = {
+        "period_start_ns": at_ns - 1,
+        "percent": 80,
+        "settled": 10_000_000_000,
+        "cap": 12_340_000_000,
+    }
+    return ThresholdCrossingRow(
+        id=row_id,
+        organization_id=organization_id,
+        limit_id=limit_id,
+        at_ns=at_ns,
+        **(values | facts),
+    )
+
+
+def breaker_event_row(
+    organization_id: UUID, team_id: UUID, row_id: UUID, at_ns: int, **facts: Any
+) -> BreakerEventRow:
+    """Make an opening of the minute window of a team's breaker, at 5.00."""
+    values: dict[str, Any] = {
+        "limit_id": breaker_id(ScopeKind.TEAM, team_id, 60),
+        "scope_kind": ScopeKind.TEAM,
+        "scope_id": team_id,
+        "is_open": True,
+        "sum_nanos": 6_000_000_000,
+        "cap_nanos": 5_000_000_000,
+    }
+    return BreakerEventRow(
+        id=row_id, organization_id=organization_id, at_ns=at_ns, **(values | facts)
+    )
 
 
 async def _request(api, org, slug: str, key_id: str) -> str:

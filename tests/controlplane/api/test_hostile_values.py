@@ -120,7 +120,7 @@ async def test_a_number_that_does_not_fit_is_refused(api, org, published) -> Non
         "period": "DAY",
         "limit": "1",
     }
-    rates = {"keyId": global_id(NodeKind.KEY, org.id, org.team)}
+    rates = {"scope": {"keyId": global_id(NodeKind.KEY, org.id, org.team)}}
     wrong = [
         *((BUDGET, budget | {"limit": each}) for each in AMOUNTS_OF_JSON),
         *((BUDGET, budget | {"expectedVersion": each}) for each in VERSIONS),

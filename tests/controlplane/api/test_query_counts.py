@@ -13,12 +13,14 @@ from sqlalchemy import event
 
 from controlplane.api.nodes import NodeKind, global_id
 from controlplane.api.schema import make_schema
+from controlplane.clock import nanoseconds
 from controlplane.keys.service import NewKey, create_key
 from controlplane.limits.models import Period, ScopeKind
-from controlplane.limits.service import set_breaker, upsert_budget
-from controlplane.limits.subjects import Scope
+from controlplane.limits.service import set_breaker, set_concurrency_limit, upsert_budget
+from controlplane.limits.subjects import Scope, member_in_team
+from controlplane.pools.service import create_pool
 from controlplane.tenancy.models import CostCenter, Member, Team, User
-from tests.controlplane.api.furniture import request_row
+from tests.controlplane.api.furniture import breaker_event_row, crossing_row, request_row
 from tests.controlplane.conftest import WorkAs, member_id
 
 CORE = make_schema()._schema
@@ -87,7 +89,14 @@ async def crowd(work_as: WorkAs, org) -> None:
             )
             key = (await create_key(work, org.id, new, idempotency_key=str(number))).key
             scope = Scope(ScopeKind.KEY, key.id)
-            await upsert_budget(work, org.id, scope, period=Period.DAY, cap_nanos=10**9)
+            budget = await upsert_budget(work, org.id, scope, period=Period.DAY, cap_nanos=10**9)
+            both = member_in_team(member.id, team.id)
+            await upsert_budget(work, org.id, both, period=Period.DAY, cap_nanos=10**9)
+            await set_concurrency_limit(work, org.id, scope, requests_max=2)
+            pool = await create_pool(work, org.id, name=f"Pool {number}")
+            key.pool_ids = [str(pool.id)]
+            in_pool = Scope(ScopeKind.POOL, pool.id)
+            await upsert_budget(work, org.id, in_pool, period=Period.DAY, cap_nanos=10**9)
             own = Scope(ScopeKind.MEMBER, member.id)
             await set_breaker(work, org.id, own, minute_nanos=10**9, hour_nanos=None)
             path = {
@@ -97,6 +106,9 @@ async def crowd(work_as: WorkAs, org) -> None:
                 "member_id": member.id,
             }
             work.session.add(request_row("acme", work.now, **path))
+            at_ns = nanoseconds(work.now)
+            work.session.add(crossing_row(org.id, budget.id, work.new_id(), at_ns))
+            work.session.add(breaker_event_row(org.id, team.id, work.new_id(), at_ns))
 
 
 async def test_a_larger_page_takes_no_more_queries(api, org, crowd, database) -> None:

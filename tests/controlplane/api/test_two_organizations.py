@@ -74,6 +74,7 @@ INPUTS: dict[str, dict[str, Any]] = {
         "ownerId": "%Member%",
         "teamId": "%Team%",
         "costCenterId": "%CostCenter%",
+        "poolIds": ["%Pool%"],
     },
     "virtualKeyUpdate": {
         "keyId": "%VirtualKey%",
@@ -81,20 +82,121 @@ INPUTS: dict[str, dict[str, Any]] = {
         "teamId": "%Team%",
         "ownerId": "%Member%",
         "costCenterId": "%CostCenter%",
+        "poolIds": ["%Pool%"],
     },
     "virtualKeyRotate": {"keyId": "%VirtualKey%", "idempotencyKey": "again"},
     "accessTokenCreate": {"name": "new", "idempotencyKey": "new token"},
     "accessTokenRevoke": {"accessTokenId": "%AccessToken%"},
     "virtualKeySetEnabled": {"keyId": "%VirtualKey%", "enabled": False},
-    "budgetUpsert": {"scope": {"keyId": "%VirtualKey%"}, "period": "DAY", "limit": "1"},
-    "budgetArchive": {"budgetId": "%Budget%", "expectedVersion": 1},
-    "rateLimitSet": {"keyId": "%VirtualKey%", "requestsPerMinute": "5", "expectedVersion": 1},
+    "budgetMove": {
+        "fromBudgetId": "%giver%",
+        "toBudgetId": "%Budget%",
+        "amount": "1",
+        "expectedVersions": [1, 1],
+        "idempotencyKey": "move",
+    },
+    "budgetUpsert": {
+        "scope": {"keyId": "%VirtualKey%"},
+        "budgetId": "%giver%",
+        "limit": "3",
+        "expectedVersion": 2,
+    },
+    "rateLimitSet": {
+        "scope": {"keyId": "%VirtualKey%"},
+        "requestsPerMinute": "5",
+        "expectedVersion": 1,
+    },
+    "budgetArchive": {"budgetId": "%Budget%", "expectedVersion": 2},
+    "concurrencyLimitSet": {"scope": {"poolId": "%Pool%"}, "requests": 2},
+    "concurrencyLimitArchive": {
+        "concurrencyLimitId": "%ConcurrencyLimit%",
+        "expectedVersion": 1,
+    },
+    "poolCreate": {"organizationId": "%Organization%", "name": "new"},
+    "poolUpdate": {"poolId": "%Pool%", "name": "newer", "expectedVersion": 1},
     "breakerSet": {"scope": {"memberId": "%Member%"}, "perMinute": "1"},
+    "breakerReset": {"breakerId": "%Breaker%", "expectedVersion": 1, "reason": "known"},
     "ruleSet": {"scope": {"organizationId": "%Organization%"}, "models": ["a"]},
+    "tenantBudgetSet": {
+        "organizationId": "%Organization%",
+        "monthlyBudget": "5",
+        "policyVersion": "v2",
+        "expectedVersion": 1,
+    },
+    "tenantBudgetRemove": {"organizationId": "%Organization%", "expectedVersion": 2},
     # The last ones, since nothing can be done with these afterwards.
+    "poolArchive": {"poolId": "%Pool%", "expectedVersion": 2},
     "costCenterArchive": {"costCenterId": "%CostCenter%", "expectedVersion": 2},
     "virtualKeyRevoke": {"keyId": "%VirtualKey%"},
 }
+# The same of what only the operator may do. An organization is on its plan since version 2.
+OPERATOR_INPUTS: dict[str, dict[str, Any]] = {
+    "calibrationSet": {"provider": "one", "model": "m", "ratio": 2, "reason": "seen"},
+    "exchangeRateSet": {"currency": "EUR", "rate": "0.92"},
+    "installationLimitSet": {"counts": "REQUESTS", "provider": "one", "count": "5"},
+    "planCreate": {"name": "New", "fees": [{"currency": "USD", "amount": "0.001"}]},
+    "planUpdate": {"planId": "%Plan%", "expectedVersion": 1, "markupPpm": 5},
+    "organizationSetPlan": {
+        "organizationId": "%Organization%",
+        "planId": "%Plan%",
+        "expectedVersion": 2,
+    },
+    "organizationSetCurrency": {
+        "organizationId": "%Organization%",
+        "currency": "USD",
+        "expectedVersion": 2,
+    },
+    "planArchive": {"planId": "%Plan%", "expectedVersion": 2},
+    "walletOpen": {"organizationId": "%Organization%", "idempotencyKey": "new wallet"},
+    "walletUpdate": {
+        "organizationId": "%Organization%",
+        "lowBalanceThreshold": "1",
+        "expectedVersion": 1,
+    },
+    "walletTopUp": {
+        "organizationId": "%Organization%",
+        "amount": "1",
+        "reference": "r",
+        "idempotencyKey": "1",
+    },
+    "walletAdjust": {
+        "organizationId": "%Organization%",
+        "amount": "-0.1",
+        "note": "n",
+        "idempotencyKey": "2",
+    },
+    "walletRefund": {"requestId": "%RequestLog%", "amount": "0.001", "idempotencyKey": "3"},
+}
+# What the operator may do in no organization of itself, or has been done in these.
+OF_NO_ORGANIZATION = frozenset(
+    {
+        "calibrationSet",
+        "exchangeRateSet",
+        "installationLimitSet",
+        "planCreate",
+        "planUpdate",
+        "planArchive",
+    }
+)
+DONE_BEFORE = frozenset({"walletOpen"})
+# Types that are the operator's: nobody in an organization reaches them.
+OPERATOR_TYPES = frozenset(
+    {
+        "Calibration",
+        "CalibrationConnection",
+        "CalibrationEdge",
+        "ExchangeRate",
+        "ExchangeRateConnection",
+        "ExchangeRateEdge",
+        "InstallationLimit",
+        "InstallationLimitEdge",
+        "PlanConnection",
+        "PlanEdge",
+        "PlanFee",
+    }
+)
+# What the operator alone does, in no organization.
+OPERATOR_ALONE = {"installationLimitArchive"}
 SUBSCRIPTIONS: dict[str, str] = {
     "liveSpend": """subscription($o: ID!, $t: ID!, $m: ID!, $k: ID!) { liveSpend(organizationId: $o,
       scopes: [{organizationId: $o}, {teamId: $t}, {memberId: $m}, {keyId: $k}], intervalMs: 250) {
@@ -124,7 +226,7 @@ def filled(value: Any, place: Furnished) -> Any:
     if not isinstance(value, str):
         return value
     texts = {"slug": place.slug, "requestId": str(uuid_of(place.ids["RequestLog"]))}
-    for name, text in {**place.ids, **texts}.items():
+    for name, text in {**place.ids, **place.more, **texts}.items():
         value = value.replace(f"%{name}%", text)
     return value
 
@@ -164,7 +266,8 @@ def test_the_walk_reaches_every_type_of_the_schema(own: Furnished) -> None:
     only_fed = {"LiveScope"}
     errors = {each.name for each in CORE.get_possible_types(CORE.type_map["UserError"])}
     assert walk.unreached() - payloads - fed - only_fed - errors == set()
-    assert set(INPUTS) == set(CORE.mutation_type.fields)
+    every = set(INPUTS) | set(OPERATOR_INPUTS) | OPERATOR_ALONE
+    assert every == set(CORE.mutation_type.fields)
     assert set(SUBSCRIPTIONS) == set(CORE.subscription_type.fields)
 
 
@@ -179,8 +282,9 @@ async def test_no_field_shows_another_organization(api, org, own, other, role) -
         assert shown_of(other, body) == set(), asked.text
         seen |= _types_in(body)
     if role == "admin":
-        # What an admin cannot reach was not looked at.
-        assert {each.type_name for each in walk_of(own).documents()} - seen == set()
+        # What an admin cannot reach was not looked at; one such field takes the whole answer along.
+        unseen = {each.type_name for each in walk_of(own).documents()} - seen - {"Query"}
+        assert unseen == OPERATOR_TYPES
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -227,10 +331,41 @@ async def test_the_same_inputs_with_own_ids_are_accepted(api, own) -> None:
         assert answer["errors"] == [], name
 
 
+async def test_what_is_the_operators_is_refused_in_any_organization(api, own, other) -> None:
+    before = await everything(api)
+    for name, example in OPERATOR_INPUTS.items():
+        for place in (own, other):
+            body = (await api.post(own.token, mutation(name), input=filled(example, place))).json()
+            is_refused = place is own or name in OF_NO_ORGANIZATION
+            assert _code(body) == ("FORBIDDEN" if is_refused else "NOT_FOUND"), (name, place.slug)
+            assert await everything(api) == before, name
+
+
+async def test_the_operator_may_what_is_refused_to_others(api, own) -> None:
+    token = await api.operator_token()
+    for name, example in OPERATOR_INPUTS.items():
+        body = (await api.post(token, mutation(name), input=filled(example, own))).json()
+        assert _code(body) == ("CONFLICT" if name in DONE_BEFORE else None), (name, body)
+    seen: set[str] = set()
+    for asked in walk_of(own).documents():
+        seen |= _types_in((await api.post(token, asked.text)).json())
+    assert seen >= OPERATOR_TYPES
+
+
+def _code(body: Any) -> str | None:
+    """Read the code of the fault, or of the first error that can be mended."""
+    if "errors" in body:
+        return str(body["errors"][0]["extensions"]["code"])
+    [answer] = body["data"].values()
+    return answer["errors"][0]["code"] if answer["errors"] else None
+
+
 def test_every_id_of_an_input_is_tried() -> None:
     for name, field in CORE.mutation_type.fields.items():
+        if name in OPERATOR_ALONE:
+            continue
         kind = get_named_type(field.args["input"].type)
-        tried = {path[0] for path in _id_paths(INPUTS[name])}
+        tried = {path[0] for path in _id_paths({**INPUTS, **OPERATOR_INPUTS}[name])}
         for each, value in kind.fields.items():
             inner = get_named_type(value.type)
             holds_id = inner.name == "ID" or _is_scope(inner)

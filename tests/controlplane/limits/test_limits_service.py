@@ -116,7 +116,7 @@ async def test_rates_are_set_together_and_lifted_by_none(work_as, org):
             pair = await set_rate_limit(
                 work,
                 org.id,
-                key.id,
+                Scope(ScopeKind.KEY, key.id),
                 requests_per_minute=requests,
                 tokens_per_minute=tokens,
                 expected_version=version,

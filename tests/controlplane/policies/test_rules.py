@@ -26,6 +26,7 @@ from controlplane.policies.values import (
     RuleValues,
 )
 from controlplane.scope import owned
+from core_rs import Engine
 from tests.controlplane.conftest import member_id
 from tests.controlplane.everything import everything
 
@@ -65,6 +66,9 @@ async def rules_in_snapshot(database, org, installation) -> list[dict[str, Any]]
 async def test_a_rule_is_written_as_the_engine_reads_it(work_as, org, database, installation):
     async with work_as(org.admin) as work:
         await set_rule(work, org.id, team(org), FULL)
+    async with database.read() as session:
+        raw = await organization_snapshot(session, org.id, installation.settings)
+    Engine().load_organization(raw, b"[]", installation.clock.wall_ns(), 0)
     assert await rules_in_snapshot(database, org, installation) == [
         {
             "scope": {"kind": "team", "id": str(org.team)},

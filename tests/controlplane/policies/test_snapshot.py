@@ -50,6 +50,11 @@ async def test_the_snapshot_has_exactly_the_agreed_shape(work_as, org, database,
         "state": "active",
         "currency": "USD",
     }
+    assert found["charging"] == {
+        "rates": [{"from_ns": 0, "picos": 10**12}],
+        "markup_ppm": 0,
+        "fee_nanos": 0,
+    }
     [rule] = found["rules"]
     assert (rule["scope"], rule["models"]) == (
         {"kind": "key", "id": str(key.id)},
@@ -65,7 +70,13 @@ async def test_the_snapshot_has_exactly_the_agreed_shape(work_as, org, database,
         "window": {"kind": "calendar", "period": "month", "time_zone": "Europe/Berlin"},
         "cap": 5,
         "mode": "hard",
-        "hold": "bound",
+        "hold": "expected",
+        "steps": [],
+        "cooldown_s": None,
+        "offset": 0,
+        "offset_until_ns": None,
+        "from_ns": None,
+        "until_ns": None,
     }
     rates = [
         (each["resource"], each["window"], each["cap"], each["mode"])
@@ -138,6 +149,7 @@ async def test_keys_carry_digests_until_they_are_revoked(work_as, org, database,
             "team_id": str(org.team),
             "member_id": None,
             "cost_center_id": None,
+            "pools": [],
             "state": "active",
             "expires_at_ns": 1_798_761_599_999_999_000,
             "secrets": [

@@ -93,6 +93,8 @@ impl Ruled<'_> {
         Some(Diversion {
             limit_id: self.limit.id,
             scope: self.scope,
+            resource: self.limit.resource,
+            window: self.limit.window.name(),
             step: self.step,
             percent: step.percent,
             action: step.action.clone(),
@@ -188,6 +190,8 @@ impl<'a> Review<'a> {
     fn note_steps(&mut self, limit: &'a Limit, scope: Scope, settled: i64, sum: i64, ask: &Ask) {
         let is_passed = limit.mode != Mode::Hard && sum > limit.cap;
         let taken = ask.steps_taken(limit.id);
+        // Of several confirmations one is asked for, the last: it stands for those before it.
+        let mut confirm = None;
         for (at, step) in limit.steps.iter().enumerate().skip(taken) {
             let applies = if step.percent < 100 {
                 reaches(settled, limit.cap, step.percent)
@@ -201,13 +205,18 @@ impl<'a> Review<'a> {
             };
             match &step.action {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
+                    if confirm.is_some() {
+                        // What comes first is asked first: the downgrade is the step after it.
+                        break;
+                    }
                     return keep_first(&mut self.downgrade, ruled);
                 }
-                Action::Confirm if applies => {
-                    return keep_first(&mut self.confirm, ruled);
-                }
+                Action::Confirm if applies => confirm = Some(ruled),
                 _ => {}
             }
+        }
+        if let Some(ruled) = confirm {
+            keep_first(&mut self.confirm, ruled);
         }
     }
 }
@@ -268,14 +277,23 @@ impl Organization {
     /// Plan what is held for a stream: what is expected of it, as far as anything is.
     fn foresee(&self, plan: &mut Plan, facts: &Facts, ask: &Ask) -> Result<()> {
         let (learner, model) = (learner_of(&facts.path), &facts.subject.model);
-        let percent = self.foresight.expected_percent;
-        if let Some(tokens) = self.estimator.expected(model, &learner, percent) {
-            let tokens = tokens.saturating_mul(ask.choices);
-            plan.allowed = tokens.min(ask.output_tokens_max);
-            let ahead = plan.allowed.saturating_add(ask.step_tokens);
-            plan.held = plan.tariff.amounts(ahead)?;
+        let held = |percent: usize| {
+            let expected = self.estimator.expected(model, &learner, percent)?;
+            Some(
+                expected
+                    .saturating_mul(ask.choices)
+                    .min(ask.output_tokens_max),
+            )
+        };
+        if let Some(tokens) = held(self.foresight.expected_percent) {
+            plan.allowed = tokens;
+            plan.held = plan
+                .tariff
+                .amounts(tokens.saturating_add(ask.step_tokens))?;
         }
-        plan.least = plan.tariff.amounts(ask.step_tokens)?;
+        let rest = held(self.foresight.rest_percent).unwrap_or(0);
+        let least = plan.tariff.amounts(rest.saturating_add(ask.step_tokens))?;
+        plan.least = least;
         Ok(())
     }
 

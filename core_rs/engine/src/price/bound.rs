@@ -104,6 +104,15 @@ impl Ceiling {
         Ok(Some(fitting.min(COUNT_MAX)))
     }
 
+    /// The dearest rate of one output token, in pico units, for a request with so much input.
+    pub(super) fn output_picos(&self, input_tokens: u64) -> Result<u64, PriceError> {
+        if self.provable {
+            Ok(self.output.at(input_tokens))
+        } else {
+            Err(PriceError::NotBounded)
+        }
+    }
+
     fn picos_before_output(&self, input_tokens: u64) -> Result<i128, PriceError> {
         if !self.provable {
             return Err(PriceError::NotBounded);

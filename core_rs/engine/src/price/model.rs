@@ -90,6 +90,20 @@ impl Model {
         })
     }
 
+    /// The most one more output token adds to the bound, in pico units.
+    pub(super) fn output_picos(
+        &self,
+        input_tokens: u64,
+        at_wall_ns: u64,
+        context: Option<&Context>,
+    ) -> Result<u64, PriceError> {
+        self.check_bounded()?;
+        self.instants(at_wall_ns).try_fold(0, |most, instant_ns| {
+            let priced = self.in_force(instant_ns, context)?;
+            Ok(priced.ceiling.output_picos(input_tokens)?.max(most))
+        })
+    }
+
     /// The most output whose bound fits; `None` if none does.
     pub(super) fn output_within(
         &self,

@@ -5,7 +5,7 @@ use super::bound::Extent;
 use super::error::PriceError;
 use super::file::{ModelFile, SheetFile};
 use super::model::{Context, Model};
-use super::usage::Usage;
+use super::usage::{Usage, check_count};
 
 /// The format this code reads.
 pub const FORMAT: u32 = 1;
@@ -126,6 +126,25 @@ impl PriceSheet {
     ) -> Result<i64, PriceError> {
         self.model(price)?
             .bound(extent.check()?, at_wall_ns, context)
+    }
+
+    /// The dearest rate of one output token of a request with so much input, in pico units.
+    ///
+    /// [`Self::bound`] of any output is at most that of no output plus the output at this rate,
+    /// rounded up. Where one list price is in force all day it is at most one nano unit less.
+    ///
+    /// # Errors
+    /// As [`Self::bound`].
+    pub fn output_picos(
+        &self,
+        price: usize,
+        input_tokens: u64,
+        at_wall_ns: u64,
+        context: Option<&Context>,
+    ) -> Result<u64, PriceError> {
+        check_count("input_tokens", input_tokens)?;
+        self.model(price)?
+            .output_picos(input_tokens, at_wall_ns, context)
     }
 
     /// The most output tokens a choice whose bound fits into `nanos`, `None` if not even none do.

@@ -2,7 +2,7 @@
 use comptroller_engine::price::{COUNT_MAX, INPUT_TOKENS, PriceError, Usage};
 use serde_json::json;
 
-use crate::fixture::{bound, extent, load, model_json, priced};
+use crate::fixture::{HOUR_NS, bound, dated, extent, load, model_json, priced};
 
 #[test]
 fn counts_beyond_their_limit_are_refused() {
@@ -74,6 +74,15 @@ fn models_whose_cost_tokens_do_not_bound_have_no_bound() {
         sheet.output_tokens_within(0, 5, extent(1, 0, 1), 0, None),
         Err(PriceError::NotBounded)
     );
+    assert_eq!(
+        sheet.output_picos(0, 1, 0, None),
+        Err(PriceError::NotBounded)
+    );
+    let by_character = priced(json!({"input_characters": 5}));
+    assert_eq!(
+        by_character.output_picos(0, 1, 0, None),
+        Err(PriceError::NotBounded)
+    );
 }
 
 #[test]
@@ -99,4 +108,33 @@ fn free_output_fits_without_end() {
     let within = |nanos| sheet.output_tokens_within(0, nanos, extent(5, 0, 1), 0, None);
     assert_eq!(within(5), Ok(Some(COUNT_MAX)));
     assert_eq!(within(4), Ok(None));
+}
+
+#[test]
+fn the_rate_of_output_is_the_dearest_for_this_much_input() {
+    let tiered = json!({"base": 2_000, "tiers": [{"above": 100, "picos": 3_000}]});
+    let sheet = priced(json!({
+        "input_tokens": 1_000, "output_tokens": tiered, "output_reasoning_tokens": 2_500,
+    }));
+    let picos = |input_tokens| sheet.output_picos(0, input_tokens, 0, None);
+    assert_eq!((picos(100), picos(101)), (Ok(2_500), Ok(3_000)));
+    assert_eq!(
+        picos(COUNT_MAX + 1).unwrap_err().code(),
+        "count_out_of_range"
+    );
+}
+
+#[test]
+fn the_rate_of_output_is_that_of_the_dearest_hour_of_the_day() {
+    let night = json!({"daily": {"start_ns": 20 * HOUR_NS, "end_ns": 4 * HOUR_NS}});
+    let rates = |input: u64, output: u64| json!({"input_tokens": input, "output_tokens": output});
+    let sheet = dated(json!([
+        {"when": null, "rates": rates(9_000, 5_000)},
+        {"when": night, "rates": rates(1_000, 6_000)},
+    ]));
+    let noon_ns = 12 * HOUR_NS;
+    assert_eq!(sheet.output_picos(0, 1, noon_ns, None), Ok(6_000));
+    // Each part is bounded by itself, so their sum may be above the bound of both.
+    assert_eq!(sheet.bound(0, extent(1, 1, 1), noon_ns, None), Ok(14));
+    assert_eq!(sheet.bound(0, extent(1, 0, 1), noon_ns, None), Ok(9));
 }

@@ -5,7 +5,7 @@ use comptroller_engine::price::{COUNT_MAX, INPUT_TOKENS, OUTPUT_TOKENS, PriceShe
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::fixture::{DAY_NS, dated, extent, usage};
+use crate::fixture::{DAY_NS, dated, extent, priced, usage};
 
 /// Units a text-only request can be billed in; models answer with images unasked.
 const REACHABLE: [&str; 17] = [
@@ -140,6 +140,28 @@ proptest! {
         let bound = sheet.bound(0, extent, at_ns, None).unwrap();
         prop_assert!(sheet.cost(0, &used, at_ns, None).unwrap() <= bound);
         prop_assert!(sheet.cost(0, &used, at_ns + later_ns, None).unwrap() <= bound);
+    }
+
+    #[test]
+    fn the_bound_is_that_of_the_input_and_of_the_output_at_its_rate(
+        sheet in any_sheet(),
+        single in any_rates(),
+        input_tokens in 0_u64..600_000,
+        output_tokens in 0_u64..300_000,
+        at_ns in 19_999 * DAY_NS..20_002 * DAY_NS,
+    ) {
+        let single = priced(single);
+        for (sheet, is_single) in [(&sheet, false), (&single, true)] {
+            let bound = |output_tokens| {
+                let extent = extent(input_tokens, output_tokens, 1);
+                sheet.bound(0, extent, at_ns, None).unwrap()
+            };
+            let picos = sheet.output_picos(0, input_tokens, at_ns, None).unwrap();
+            let output_nanos = i64::try_from((output_tokens * picos).div_ceil(1_000)).unwrap();
+            let sum = bound(0) + output_nanos;
+            prop_assert!(bound(output_tokens) <= sum);
+            prop_assert!(!is_single || bound(output_tokens) >= sum - 1);
+        }
     }
 
     #[test]

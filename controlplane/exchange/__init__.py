@@ -1,0 +1,1 @@
+"""Exchange rates: from the currency of prices to those of organizations."""

@@ -1,0 +1,1 @@
+"""Changes to limits in the API."""

@@ -1,0 +1,1 @@
+"""Changes to plans and to whose they are."""

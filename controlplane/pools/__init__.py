@@ -1,0 +1,1 @@
+"""Pools: budgets that several keys draw on together."""

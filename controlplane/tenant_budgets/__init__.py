@@ -1,0 +1,1 @@
+"""The tenant budget: guardrails of an organization set as one object."""

@@ -1,0 +1,1 @@
+"""Prepaid balances: append-only entries whose sum is what is left."""
