@@ -23,7 +23,7 @@ from comptroller.simulator.running import RunningSimulator
 from controlplane.context import Work
 from controlplane.ledger.models import DecisionRow
 from controlplane.limits.models import Hold, Limit, Mode, Period
-from controlplane.limits.service import WhereAsked, set_concurrency_limit, upsert_budget
+from controlplane.limits.service import set_concurrency_limit, upsert_budget
 from controlplane.limits.steps import Step
 from controlplane.limits.subjects import Scope
 from controlplane.money import parse_money

@@ -31,6 +31,7 @@ from tests.proxy.limited import (
 )
 from tests.stack import Stack
 
+NS_PER_S = 1_000_000_000
 HALF = {"max_tokens": 500}
 DOWNGRADE = Step(50, StepAction.DOWNGRADE, model=CHEAP)
 CONFIRM = Step(50, StepAction.CONFIRM)
@@ -162,13 +163,13 @@ def test_a_confirmation_is_over_after_ten_minutes(tmp_path: Path, seller: Runnin
     clock = ManualClock(datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC))
     with limited_installation(tmp_path, seller, clock=clock) as stack:
         # What was used before this process began is not known: its first tokens live longer.
-        clock.advance_s(600)
+        clock.advance_ns(600 * NS_PER_S)
         secret, _ = _half_spent(stack, CONFIRM)
         early, late = (_token(_confirm(stack, secret, "")) for _ in "ab")
         assert early == late
-        clock.advance_s(599)
+        clock.advance_ns(599 * NS_PER_S)
         other = _token(_confirm(stack, secret, "", "output=9"))
-        clock.advance_s(1)
+        clock.advance_ns(NS_PER_S)
         _token(_confirm(stack, secret, early))
         assert _confirm(stack, secret, other, "output=9").status_code == 200
 
