@@ -120,6 +120,7 @@ class ChatCompletions:
         before: list[tuple[Question, Step]] = []
         while True:
             course.deployment = question.deployment
+            course.injected_cap = question.injected_cap
             decision, _ = await self._assessor.decide(
                 course, question, self._reserve, taken=tuple(taken.items()), may_wait=True
             )

@@ -74,6 +74,7 @@ class Course:
     admission: Admission | None = None
     refusal: Refusal | None = None
     problem: Problem | None = None
+    injected_cap: int | None = None
     steps: list[Step] = field(default_factory=list)
     waited_ns: int = 0
     extensions: int = 0
@@ -145,7 +146,7 @@ class Course:
             assembled=self.is_assembled,
             upstream_status=self.upstream_status,
             client_disconnected=self.client_left,
-            output_cap=chat.output_tokens_cap if chat else None,
+            output_cap=self.injected_cap or (chat.output_tokens_cap if chat else None),
             engine_version=ENGINE_VERSION,
             error_code=problem.code if problem and not self.refusal else None,
             entry=_entry(settlement, now_ns),

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from sqlalchemy import delete
 
 from comptroller.simulator.running import RunningSimulator, simulator_in_thread
 from comptroller.simulator.settings import SimulatorSettings
-from controlplane.calibrations.models import Calibration
 from tests.stack import Stack, running_stack
 
 _NUMBERS = count(1)
@@ -46,12 +44,5 @@ def provider(shared_provider: RunningSimulator) -> RunningSimulator:
 
 @pytest.fixture
 def stack(installation: Stack) -> Stack:
-    """A new organization, with a team and a member, in the shared installation.
-
-    What other tests taught it about models is forgotten.
-    """
-    stack = installation.tenant(f"org-{next(_NUMBERS)}")
-    stack.run(stack.comptroller.recorder.flush)
-    stack.change(lambda work: work.session.execute(delete(Calibration)))
-    stack.comptroller.proxy._calibrations.replace({})
-    return stack
+    """A new organization, with a team and a member, in the shared installation."""
+    return installation.tenant(f"org-{next(_NUMBERS)}")

@@ -22,7 +22,7 @@ import httpx
 import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from comptroller.app import Comptroller, create_app
 from comptroller.demo import simulated_upstreams
@@ -31,6 +31,7 @@ from comptroller.settings import Settings
 from comptroller.simulator.running import RunningSimulator
 from controlplane.access.service import create_access_token
 from controlplane.authz import SYSTEM, Role
+from controlplane.calibrations.models import Calibration
 from controlplane.clock import Clock
 from controlplane.context import Installation, Work, unit_of_work
 from controlplane.keys.secret import load_or_create_pepper
@@ -66,10 +67,17 @@ class Stack:
         self.admin_token: str
 
     def tenant(self, slug: str) -> Stack:
-        """Make a new organization in the same installation."""
+        """Make a new organization in the same installation, which forgets what it calibrated."""
         tenant = Stack(self.comptroller, self._loop, int(self.address.rsplit(":", 1)[1]))
         tenant.found(slug)
+        tenant.forget_calibrations()
         return tenant
+
+    def forget_calibrations(self) -> None:
+        """Forget by how much providers were seen to bill more than their bounds."""
+        self.run(self.comptroller.recorder.flush)
+        self.change(lambda work: work.session.execute(delete(Calibration)))
+        self.comptroller.proxy._calibrations.replace({})
 
     def run(self, make: Callable[[], Awaitable[T]]) -> T:
         """Run something in the server's own loop and wait for it."""
