@@ -6,6 +6,7 @@ use crate::counter::Held;
 use crate::decision::{self, Effect, Refusal};
 use crate::error::{Error, Result};
 use crate::id::ReservationId;
+use crate::planted::{self, Fault};
 use crate::reservation::{Amounts, Facts, Reservation};
 use crate::time::Now;
 
@@ -144,11 +145,15 @@ impl Organization {
         let verdicts = self.review_more(shared, &routes, &facts, growth.firm, shown)?;
         let refusal = decision::refusal(&verdicts, &[], &facts.path, &self.version, shown);
         if let Some(refusal) = refusal {
-            let places = verdicts
+            let named = refusal.limit.as_ref().map(|limit| limit.limit_id);
+            let mut places: Vec<Place> = verdicts
                 .iter()
-                .map(|verdict| (verdict.scope, verdict.limit.id));
+                .map(|verdict| (verdict.scope, verdict.limit.id))
+                .collect();
+            // Who is cut is told the limit that the refusal names, so it is cut for that one.
+            places.sort_by_key(|place| Some(place.1) != named);
             return Ok(More::Failed {
-                places: places.collect(),
+                places,
                 refusal: Box::new(refusal),
             });
         }
@@ -211,10 +216,18 @@ impl Organization {
         if self.cut.iter().any(is_on) {
             return;
         }
-        let youngest = self.streams.iter().rev().find(|(_, id)| is_on(id));
+        let mut on = self.streams.iter().filter(|(_, id)| is_on(id));
+        let youngest = if planted::is(Fault::OldestCut) {
+            on.next()
+        } else {
+            on.next_back()
+        };
         if let Some((seq, id)) = youngest.map(|(seq, id)| (*seq, *id)) {
             self.cut.insert(id);
             self.stop_waiting(seq);
+            if planted::is(Fault::CutUntold) {
+                return;
+            }
             self.effects.push(Effect::Cut(id, Box::new(refusal)));
         }
     }

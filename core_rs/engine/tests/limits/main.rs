@@ -10,10 +10,13 @@
     reason = "a test fails by panicking"
 )]
 
+mod auditor;
 mod calendar;
 mod charging;
 mod clock;
 mod fixture;
+mod holding;
+mod holds;
 #[cfg(feature = "shuttle")]
 mod interleaving;
 #[cfg(not(feature = "shuttle"))]
@@ -28,4 +31,5 @@ mod refusing;
 mod scopes;
 mod settling;
 mod steps;
+mod waiting;
 mod window;

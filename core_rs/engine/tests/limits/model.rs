@@ -164,9 +164,9 @@ impl World {
     }
 
     /// Say how an entry is held; None if it is refused.
-    fn plan(&self, entry: Entry) -> Option<Entry> {
+    fn plan(&self, entry: &Entry) -> Option<Entry> {
         let mut planned = entry.clone();
-        for limit in self.limits.iter().filter(|limit| binds(limit, &entry)) {
+        for limit in self.limits.iter().filter(|limit| binds(limit, entry)) {
             let amounts = if limit["hold"] == "bound" {
                 entry.bound
             } else {
@@ -232,7 +232,7 @@ impl World {
             pieces: Vec::new(),
             outcome: Outcome::Open,
         };
-        let planned = self.plan(entry);
+        let planned = self.plan(&entry);
         let ask = by(model, asked(streams, least));
         let now = self.now();
         let name = reservation(self.entries.len() as u128);
