@@ -119,7 +119,11 @@ class Tenant:
         content: str = "Hello",
         **fields: Any,
     ) -> httpx.Response:
-        """Ask for a chat completion as an app would."""
+        """Ask for a chat completion as an app would.
+
+        No two requests come at the same instant: a clock that stands would tell otherwise.
+        """
+        self.clock.advance_ns(1)
         return httpx.post(
             f"{self.stack.base_url}/chat/completions",
             json={"model": model, "messages": [{"role": "user", "content": content}], **fields},
@@ -231,10 +235,10 @@ class Tenant:
 
     # --- time ---
 
-    def go_to(self, instant: str, *, less_s: float = 0) -> None:
-        """Let time pass until an instant, or until so many seconds before it."""
-        at_ns = nanoseconds(datetime.fromisoformat(instant))
-        self.wait((at_ns - self.clock.wall_ns()) / NANOS_PER_S - less_s)
+    def go_to(self, instant: str, *, less_ns: int = 0) -> None:
+        """Let time pass until an instant, or until so many nanoseconds before it."""
+        at_ns = nanoseconds(datetime.fromisoformat(instant)) - less_ns
+        self.clock.advance_ns(at_ns - self.clock.wall_ns())
 
     def wait(self, seconds: float) -> None:
         """Let time pass on both clocks."""

@@ -113,7 +113,7 @@ def test_c1_the_minute_and_the_hour_are_watched_together(tenant_at: TenantAt) ->
     end = "2026-03-14T13:00:20"
     found = _open(tenant, "member", "rolling_3600s", end, 3_559, **hour)
     _refuse(tenant, key, found)
-    tenant.go_to(f"{end}Z", less_s=1)
+    tenant.go_to(f"{end}Z", less_ns=1_000_000_000)
     _refuse(tenant, key, {**found, "retry_after_s": 1})
     tenant.go_to(f"{end}Z")
     tenant.spend(key)

@@ -140,7 +140,7 @@ def test_r2_a_plan_counts_all_keys_of_an_organization(
     tenant.spend(keys[0])
     _set_plan(tenant, _plan(tenant, "none", **{field: "4"}))
     refuse(4, 6)
-    tenant.go_to(f"{resets_at}Z", less_s=1)
+    tenant.go_to(f"{resets_at}Z", less_ns=1_000_000_000)
     assert tenant.ask(keys[0]).headers["retry-after"] == "1"
     tenant.go_to(f"{resets_at}Z")
     tenant.spend(keys[0])
