@@ -29,6 +29,15 @@ TIERED = (
     ("economy", "simulator", "economy", "0.01"),
     ("elsewhere", "other", "economy", "0.01"),
 )
+# Priced by the token, as the simulated provider bills it.
+STREAMED: dict[str, Any] = {
+    "name": "streamed",
+    "upstream_model": "sim-large",
+    "output_tokens_max": 1_000,
+    "vocabulary": "o200k_base",
+    "on_disconnect": "cancel",
+    "price": {"input_per_million": "2.50", "output_per_million": "10.00"},
+}
 _NUMBERS = count(1)
 
 MakeTenant = Callable[..., Tenant]
@@ -114,6 +123,7 @@ def _upstreams(base_url: str) -> dict[str, Any]:
             "price": {"request": price},
         }
         (other if upstream == "other" else own)["models"].append(model)
+    other["models"].append(STREAMED)
     return described
 
 

@@ -7,7 +7,8 @@ but what tells the state: counters, ledger, records.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,9 +17,10 @@ from uuid import UUID
 import httpx
 
 from comptroller.simulator.running import RunningSimulator
-from controlplane.api.nodes import NodeKind, global_id
+from controlplane.api.nodes import NodeKind, global_id, parse_global_id
 from controlplane.clock import ManualClock, nanoseconds
 from controlplane.ledger.models import DecisionRow
+from tests.proxy.untouched import wait_until
 from tests.stack import Stack
 
 MODEL = "sim-flat-0.05"
@@ -49,6 +51,11 @@ class Tenant:
         self.id = global_id(NodeKind.ORGANIZATION, organization, organization)
         self.team_id = global_id(NodeKind.TEAM, organization, stack.team_id)
         self.member_id = global_id(NodeKind.MEMBER, organization, stack.member_id)
+
+    def other(self, slug: str) -> Tenant:
+        """Make another organization in the same installation."""
+        found = self.stack.tenant(slug)
+        return Tenant(found, self.provider, self.clock, self.operator_token)
 
     # --- policy ---
 
@@ -112,7 +119,11 @@ class Tenant:
         content: str = "Hello",
         **fields: Any,
     ) -> httpx.Response:
-        """Ask for a chat completion as an app would."""
+        """Ask for a chat completion as an app would.
+
+        No two requests come at the same instant: a clock that stands would tell otherwise.
+        """
+        self.clock.advance_ns(1)
         return httpx.post(
             f"{self.stack.base_url}/chat/completions",
             json={"model": model, "messages": [{"role": "user", "content": content}], **fields},
@@ -126,6 +137,33 @@ class Tenant:
             answer = self.ask(key, model, **asked)
             assert answer.status_code == 200, answer.text
         return answer
+
+    @contextmanager
+    def running(self, key: Key, count: int = 1, **asked: Any) -> Iterator[list[httpx.Response]]:
+        """Have so many streams under way, which end when this is left."""
+        open_before = self.stack.open_reservations()
+        body = {
+            "model": "streamed",
+            "messages": [{"role": "user", "content": "[[sim output=1000 pace=10]] Hello"}],
+            "stream": True,
+            **asked,
+        }
+        with ExitStack() as streams:
+            client = streams.enter_context(httpx.Client(timeout=TIMEOUT_S))
+            started = [
+                streams.enter_context(
+                    client.stream(
+                        "POST",
+                        f"{self.stack.base_url}/chat/completions",
+                        json=body,
+                        headers={"authorization": f"Bearer {key.secret}"},
+                    )
+                )
+                for _ in range(count)
+            ]
+            assert [each.status_code for each in started] == [200] * count
+            yield started
+        wait_until(lambda: self.stack.open_reservations() == open_before)
 
     def estimate(self, key: Key, model: str = MODEL, **headers: str) -> Any:
         """Ask what would become of a request."""
@@ -197,10 +235,10 @@ class Tenant:
 
     # --- time ---
 
-    def go_to(self, instant: str, *, less_s: float = 0) -> None:
-        """Let time pass until an instant, or until so many seconds before it."""
-        at_ns = nanoseconds(datetime.fromisoformat(instant))
-        self.wait((at_ns - self.clock.wall_ns()) / NANOS_PER_S - less_s)
+    def go_to(self, instant: str, *, less_ns: int = 0) -> None:
+        """Let time pass until an instant, or until so many nanoseconds before it."""
+        at_ns = nanoseconds(datetime.fromisoformat(instant)) - less_ns
+        self.clock.advance_ns(at_ns - self.clock.wall_ns())
 
     def wait(self, seconds: float) -> None:
         """Let time pass on both clocks."""
@@ -246,8 +284,6 @@ def limit_object(
 
 def uuid_of(global_id_text: str) -> UUID:
     """Read the row's id in a global id."""
-    from controlplane.api.nodes import parse_global_id  # noqa: PLC0415
-
     found = parse_global_id(global_id_text)
     assert found is not None
     return found.id

@@ -61,9 +61,9 @@ def test_b3_a_budget_is_there_again_at_the_first_instant_of_the_next_period(
         tenant.refuse(key, 402, "key_budget_exceeded", limit=expected)
 
     refuse(_seconds(start, end))
-    tenant.go_to(f"{end}Z", less_s=1)
+    tenant.go_to(f"{end}Z", less_ns=1_000_000_000)
     refuse(1)
-    tenant.go_to(f"{end}Z", less_s=0.000_000_001)
+    tenant.go_to(f"{end}Z", less_ns=2)
     refuse(1)
     tenant.go_to(f"{end}Z")
     tenant.spend(key)
