@@ -13,6 +13,8 @@ use crate::ledger::{Birth, Entry, MODELS, Outcome, binds, figures, is_open_on, k
 
 /// Output tokens of a stream: expected, and at most; and of a step.
 const EXPECTED: i64 = 10;
+/// Those of a short answer, for which a rest is begun.
+const SHORT: i64 = 2;
 const LONGEST: i64 = 40;
 const STEP: i64 = 5;
 /// What an answer is expected to grow to that outgrew what was expected of it.
@@ -61,7 +63,7 @@ fn learned() -> House {
         let model = MODELS[number as usize % 2];
         let _ = real.admit(id, path_of(KEY), by(model, fixed(0, 0)), at(0));
         let actual = Actual {
-            output_tokens: Some(EXPECTED),
+            output_tokens: Some(if number < 2 { SHORT } else { EXPECTED }),
             ..Actual::default()
         };
         let _ = real.settle(id, actual, at(0)).unwrap();
@@ -152,13 +154,14 @@ impl World {
         let most = (0..=LONGEST)
             .rev()
             .find(fits)
-            .filter(|most| *most >= STEP)?;
+            .filter(|most| *most >= SHORT + STEP)?;
         let allowed = allowed.min(most - STEP);
+        let held = with_tokens(entry.least, allowed + STEP);
         Some(Entry {
             allowed: Some(allowed),
-            held: with_tokens(entry.least, allowed + STEP),
-            firm: with_tokens(entry.least, allowed + STEP),
-            granted: with_tokens(entry.least, allowed + STEP),
+            held,
+            firm: held,
+            granted: held,
             ..entry.clone()
         })
     }
@@ -294,9 +297,16 @@ impl World {
             return;
         }
         assert_eq!(real, Ok(Some(grown)));
+        self.grow(place, grown);
+    }
+
+    /// Hold what a stream needs that may relay so many tokens.
+    fn grow(&mut self, place: usize, grown: i64) {
         let entry = &mut self.entries[place];
-        entry.allowed = Some(grown);
+        let needed = with_tokens(entry.least, grown + STEP);
+        let more = [0, 1].map(|pair: usize| (needed[pair] - entry.firm[pair]).max(0));
         let has_outgrown = (0..2).any(|pair| needed[pair] > entry.held[pair]);
+        entry.allowed = Some(grown);
         entry.firm = [0, 1].map(|pair: usize| entry.firm[pair] + more[pair]);
         entry.granted = [0, 1].map(|pair: usize| entry.granted[pair] + more[pair]);
         if has_outgrown {
@@ -305,15 +315,24 @@ impl World {
         }
     }
 
+    /// End whoever is cut, one after another, and then the stream that asked for more.
     fn cut(&mut self, asking: usize) {
-        let told = self.real.told();
-        let mut cuts = told.iter().filter_map(|word| word.strip_prefix("cut "));
-        let cut: usize = cuts.next().unwrap().parse().unwrap();
-        assert_eq!(cuts.next(), None);
-        assert!(cut >= asking, "the youngest is cut");
-        self.settle_at(cut, 0);
-        if cut != asking {
-            let _ = self.real.told();
+        loop {
+            let told = self.real.told();
+            let granted = format!("granted {asking} ");
+            if let Some(tokens) = told.iter().find_map(|word| word.strip_prefix(&*granted)) {
+                self.grow(asking, tokens.parse().unwrap());
+            }
+            let mut cuts = told.iter().filter_map(|word| word.strip_prefix("cut "));
+            let Some(cut) = cuts.next() else {
+                break;
+            };
+            assert_eq!(cuts.next(), None);
+            let cut: usize = cut.parse().unwrap();
+            assert!(cut >= asking, "the youngest is cut");
+            self.settle_at(cut, 0);
+        }
+        if self.entries[asking].outcome == Outcome::Open {
             self.settle_at(asking, 0);
         }
     }
