@@ -37,6 +37,7 @@ imports: setup
 rust-test: setup
 	cargo test --release --workspace
 	cargo test --release -p comptroller-engine --features shuttle --test limits interleaving
+	cargo test --release -p comptroller-engine --features planted --test simulation planted
 
 python-test: setup test-tools
 	$(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest $(PYTEST_ARGS)

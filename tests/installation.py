@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+from sqlalchemy import delete
 
 from comptroller.simulator.running import RunningSimulator, simulator_in_thread
 from comptroller.simulator.settings import SimulatorSettings
+from controlplane.calibrations.models import Calibration
 from tests.stack import Stack, running_stack
 
 _NUMBERS = count(1)
@@ -48,5 +50,8 @@ def stack(installation: Stack) -> Stack:
 
     What other tests taught it about models is forgotten.
     """
-    installation.comptroller.proxy._calibrations.replace({})
-    return installation.tenant(f"org-{next(_NUMBERS)}")
+    stack = installation.tenant(f"org-{next(_NUMBERS)}")
+    stack.run(stack.comptroller.recorder.flush)
+    stack.change(lambda work: work.session.execute(delete(Calibration)))
+    stack.comptroller.proxy._calibrations.replace({})
+    return stack

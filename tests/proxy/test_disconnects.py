@@ -21,6 +21,7 @@ from comptroller.demo import simulated_upstreams
 from comptroller.simulator.running import RunningSimulator, simulator_in_thread
 from comptroller.simulator.settings import SimulatorSettings
 from controlplane.ledger.models import DecisionRow
+from controlplane.money import format_money
 from tests.proxy.asking import (
     answers_well,
     ask,
@@ -345,11 +346,30 @@ def test_a_stream_that_ignores_its_cap_is_cut_and_booked_at_what_came(
     until_settled(stack)
     [record] = stack.records()
     assert (record.decision, record.usage_source) == ("failed", "own_count")
+    # What came beyond the bound is charged, and not passed on.
     pieces = answer.content.count(b'"content":" ')
-    assert 20 < pieces <= record.output_tokens
+    assert pieces <= 20 < record.output_tokens
+    error = last_error(answer.content)
+    assert error["charged"] == format_money(record.charge_nanos)
+    assert error["currency"] == "USD"
+    bill = bill_at_rest(provider)
+    assert 20 < bill["completion_tokens"] <= record.output_tokens
     [entry] = stack.ledger()
-    assert entry.charge_nanos > record.held_nanos
-    assert entry.overrun_nanos > 0
+    assert entry.charge_nanos == record.charge_nanos >= bill["total_nanos"]
+
+
+def test_a_stream_beyond_its_bound_that_is_billed_on_is_read_to_its_end_and_booked_exactly(
+    stack: Stack, provider: RunningSimulator
+) -> None:
+    asked = "output=60 pace=200 fault=ignored_cap"
+    answer = ask(stack, asked, stream=True, model=DRAINED)
+    error = last_error(answer.content)
+    assert error["code"] == "stream_cut_by_limit"
+    assert answer.content.count(b'"content":" ') <= 20
+    record = the_record(stack, provider)
+    assert (record.usage_source, record.output_tokens) == ("provider", 60)
+    assert error["charged"] == format_money(record.charge_nanos)
+    assert record.charge_nanos == bill_at_rest(provider)["total_nanos"]
 
 
 # The server leaves.

@@ -15,7 +15,10 @@ CODE = re.compile(r"[a-z]+(_[a-z]+)*")
 MAKERS = {"Problem": (1, None), "invalid_request": (0, "400"), "bad_response": (1, "502")}
 # Codes that come from the Rust side or from a class; they are collected there.
 ELSEWHERE = {"error.code", "refusal.code"}
+# Codes that the engine gives and a table explains: the variable, and the table whose keys they are.
+TABLES = {"code": "_RULES"}
 ENGINE_CODE = re.compile(r'\(\s*"([a-z]+(?:_[a-z]+)+)",\s*(4\d\d|5\d\d)\b')
+BUDGET_CODE = re.compile(r'ScopeKind::\w+ => "([a-z_]+)",')
 WIRE_CODE = re.compile(r'Self::\w+ => "([a-z_]+)"')
 
 
@@ -49,6 +52,20 @@ def _assigned(module: ast.Module, name: str) -> set[str]:
     return found
 
 
+def _keys(module: ast.Module, table: str) -> set[str]:
+    """Give the texts that are keys of a table."""
+    return {
+        text
+        for node in ast.walk(module)
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == table
+        and isinstance(node.value, ast.Dict)
+        for key in node.value.keys
+        if key is not None
+        for text in _texts(key)
+    }
+
+
 def _is_passed_in(module: ast.Module, name: str) -> bool:
     """Say whether a variable is a parameter of a maker: its callers are looked at as well."""
     return any(
@@ -62,6 +79,7 @@ def _is_passed_in(module: ast.Module, name: str) -> bool:
 def _codes_of(module: ast.Module, code: ast.expr) -> set[str]:
     written = ast.unparse(code)
     found = _assigned(module, written) if isinstance(code, ast.Name) else _texts(code)
+    found |= _keys(module, TABLES.get(written, ""))
     assert found or written in ELSEWHERE or _is_passed_in(module, written), written
     return found
 
@@ -101,7 +119,11 @@ def _class_code(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
 
 def _rust_codes() -> Iterator[tuple[str, str | None]]:
     for path in sorted((ROOT / "core_rs/engine/src").rglob("*.rs")):
-        yield from ENGINE_CODE.findall(path.read_text())
+        source = path.read_text()
+        yield from ENGINE_CODE.findall(source)
+        for code in BUDGET_CODE.findall(source):
+            if code.endswith("_exceeded"):
+                yield code, "402"
     for code in WIRE_CODE.findall((ROOT / "core_rs/wire/src/error.rs").read_text()):
         yield code, None
 
@@ -124,5 +146,27 @@ def test_the_page_gives_each_code_its_status() -> None:
 def test_both_languages_were_looked_at() -> None:
     python = {code for code, _ in _python_codes()}
     rust = {code for code, _ in _rust_codes()}
-    assert {"internal_error", "upstream_timeout", "not_found", "upstream_rate_limited"} <= python
-    assert {"key_budget_exceeded", "organization_suspended", "json_too_deep"} <= rust
+    assert {
+        "internal_error",
+        "upstream_timeout",
+        "not_found",
+        "upstream_rate_limited",
+        "endpoint_blocked",
+    } <= python
+    assert {
+        "key_budget_exceeded",
+        "concurrency_exceeded",
+        "organization_suspended",
+        "json_too_deep",
+    } <= rust
+
+
+def test_every_way_to_wait_is_explained() -> None:
+    sources = [path.read_text() for path in (ROOT / "core_rs/engine/src").rglob("*.rs")]
+    names = {
+        name
+        for source in sources
+        for name in re.findall(r'Self::(?:OpenRequests|Period|TopUp|Never) => "(\w+)"', source)
+    }
+    assert names == {"open_requests", "period", "top_up", "never"}
+    assert {name for name in names if f"`{name}` (" not in PAGE} == set()

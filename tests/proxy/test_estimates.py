@@ -71,6 +71,7 @@ def test_an_estimate_tells_the_bound_and_what_the_input_costs(
         "cost_max": format_money(input_tokens_max * 150 + 40 * 600),
         "input_tokens": 9,
         "cost_input": "0.00000135",
+        "over_limit_steps": [],
         "refusal": None,
     }
     assert_untouched(stack, provider)

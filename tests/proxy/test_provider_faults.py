@@ -410,7 +410,7 @@ def test_a_usage_that_comes_before_the_rest_of_the_text_is_not_the_last_word(
     assert (record.decision, record.usage_source, record.output_tokens) == ("allowed", OWN, 20)
 
 
-def test_a_stream_that_swells_is_cut_when_it_has_cost_what_was_held(
+def test_a_stream_that_swells_is_cut_at_its_bound_and_booked_exactly(
     stack: Stack, provider: RunningSimulator
 ) -> None:
     asked = "output=4 fault=huge_answer bytes=1073741824"
@@ -422,7 +422,8 @@ def test_a_stream_that_swells_is_cut_when_it_has_cost_what_was_held(
         "stream_cut_by_limit",
         402,
     )
-    assert record.charge_nanos >= record.held_nanos
+    assert record.usage_source == PROVIDER
+    assert record.charge_nanos == provider.bill()["total_nanos"]
     answers_well(stack, provider)
 
 

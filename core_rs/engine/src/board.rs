@@ -12,6 +12,7 @@ use crate::counter::Counter;
 use crate::error::{Error, Result};
 use crate::id::IdMap;
 use crate::limit::{Limit, Scope, Subject};
+use crate::planted::{self, Fault};
 use crate::reservation::{Amounts, POOLS_MAX, Path};
 use crate::time::{NS_PER_S, Now};
 
@@ -253,6 +254,9 @@ impl Board {
                 continue;
             };
             state.matching(subject).try_for_each(&mut act)?;
+            if state.scope.kind.is_dynamic() && planted::is(Fault::LabelTwice) {
+                state.matching(subject).try_for_each(&mut act)?;
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::limit::Resource;
+use crate::planted::{self, Fault};
 use crate::reservation::Amounts;
 
 /// Most exchange rates of one organization.
@@ -120,7 +121,12 @@ impl Terms {
             .and_then(|product| product.checked_mul(parts))
             .ok_or(Error::Overflow)?;
         let divisor = PICOS_PER_UNIT.saturating_mul(PARTS_PER_UNIT);
-        let nanos = div_up(product, divisor).saturating_add(i128::from(self.fee_nanos));
+        let rounded = if planted::is(Fault::ChargeRoundedDown) {
+            product.checked_div(divisor).unwrap_or(0)
+        } else {
+            div_up(product, divisor)
+        };
+        let nanos = rounded.saturating_add(i128::from(self.fee_nanos));
         i64::try_from(nanos).map_err(|_| Error::Overflow)
     }
 }

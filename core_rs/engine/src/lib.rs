@@ -13,6 +13,7 @@ mod keys;
 mod limit;
 mod money;
 mod organization;
+mod planted;
 mod policy;
 pub mod price;
 mod reservation;
@@ -38,6 +39,8 @@ pub use money::NANOS_PER_UNIT;
 pub use organization::{
     Actual, KEY_WAITERS_MAX, OPEN_MAX, Organization, RELEASED_MAX, UNBOOKED_MAX, WAITERS_MAX,
 };
+#[cfg(feature = "planted")]
+pub use planted::{FAULTS, Fault, plant};
 pub use policy::{DAYS_MAX, LIMITS_MAX, OrganizationState, Policy, STEPS_MAX, SharedPolicy};
 pub use reservation::{Amounts, Crossing, POOLS_MAX, Path, Settlement};
 pub use rules::{NAME_BYTES_MAX, NAMES_MAX, OnCut, RefusalDetail, Ruling, Use};

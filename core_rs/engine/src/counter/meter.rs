@@ -4,6 +4,7 @@ use crate::calendar::{Bounds, Calendar};
 use crate::error::Result;
 use crate::limit::Resource;
 use crate::money;
+use crate::planted::{self, Fault};
 use crate::reservation::Part;
 use crate::time::Now;
 use crate::window::{Ring, Rolling};
@@ -197,6 +198,10 @@ impl PeriodMeter {
             (End::Released, _) => account.booked,
         };
         account.open = account.open.saturating_sub(1).max(0);
+        if let (true, End::Settled(actual)) = (planted::is(Fault::SettledInNewPeriod), end) {
+            account.booked = account.booked.saturating_sub(actual);
+            self.current.booked = self.current.booked.saturating_add(actual);
+        }
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ use crate::decision::{Admission, Decision, Refusal, Seen, Verdict};
 use crate::error::{Error, Result};
 use crate::id::{Id, ReservationId};
 use crate::limit::{Scope, ScopeKind};
+use crate::planted::{self, Fault};
 use crate::policy::OrganizationState;
 use crate::reservation::{Amounts, Facts, Path, Reservation, Stream};
 use crate::time::Now;
@@ -122,6 +123,16 @@ impl Organization {
                 Ok(Decision::Admitted(admission))
             }
             Outcome::Stops(stop) => {
+                let is_refused = matches!(stop.decision, Decision::Refused(_));
+                if is_refused && planted::is(Fault::RefusalHolds) {
+                    let hold = crate::counter::Held {
+                        expected: 1,
+                        ..Default::default()
+                    };
+                    self.for_counters(shared, &opening.routes, &opening.facts, |counter| {
+                        counter.hold(hold, now)
+                    })?;
+                }
                 self.join_line(id, opening.facts.path, ask, &stop);
                 Ok(stop.decision)
             }
@@ -268,7 +279,10 @@ impl Organization {
             now,
         };
         let review = self.review(&case)?;
-        if let Some(stop) = self.stop(&case, &review)? {
+        let stop = self.stop(&case, &review)?;
+        let is_called = matches!(turn, Turn::Called(_));
+        let passes = is_called && planted::is(Fault::WaiterUnchecked);
+        if let Some(stop) = stop.filter(|_| !passes) {
             return Ok(Outcome::Stops(Box::new(stop)));
         }
         let rest = rest(plan, &review.verdicts, ask)?;

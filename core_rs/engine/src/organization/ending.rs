@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::id::{Id, ReservationId};
 use crate::limit::Mode;
 use crate::money;
+use crate::planted::{self, Fault};
 use crate::reservation::{Amounts, Facts, Reservation, Settlement, Unbooked};
 use crate::time::Now;
 
@@ -221,7 +222,14 @@ impl Organization {
     ) -> Result<()> {
         let facts = &reservation.facts;
         self.roll(shared, routes, facts, now)?;
+        let is_cut = |id: &ReservationId| self.cut.contains(id);
+        let keeps_hold = planted::is(Fault::HoldKeptOnCut)
+            && self.streams.get(&reservation.seq).is_some_and(is_cut);
         self.for_counters(shared, routes, facts, |counter| {
+            if keeps_hold {
+                let part = reservation.part(counter.resource);
+                counter.hold(part.held, facts.admitted)?;
+            }
             let end = actual.map_or(End::Released, |actual| {
                 End::Settled(actual.of(counter.resource))
             });

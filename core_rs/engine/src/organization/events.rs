@@ -8,6 +8,7 @@ use crate::counter::Counter;
 use crate::decision::{BreakerEvent, Effect};
 use crate::error::Result;
 use crate::limit::{Action, Limit, LimitKind, Mode, Scope};
+use crate::planted::{self, Fault};
 use crate::reservation::{Crossing, Facts};
 use crate::time::Now;
 
@@ -198,7 +199,9 @@ fn note_crossings(
     for step in &limit.steps {
         let is_new = step.action == Action::Notify && step.percent > bound.told.1;
         if is_new && step.percent > told && reaches(settled, limit.cap, step.percent) {
-            bound.told.1 = step.percent;
+            if !planted::is(Fault::CrossingTwice) {
+                bound.told.1 = step.percent;
+            }
             bound.told_at_ns = now.wall_ns;
             crossings.push(crossing(step.percent, 0));
         }

@@ -6,6 +6,7 @@ use crate::counter::Held;
 use crate::decision::{self, Effect, Refusal};
 use crate::error::{Error, Result};
 use crate::id::ReservationId;
+use crate::planted::{self, Fault};
 use crate::reservation::{Amounts, Facts, Reservation};
 use crate::time::Now;
 
@@ -215,10 +216,18 @@ impl Organization {
         if self.cut.iter().any(is_on) {
             return;
         }
-        let youngest = self.streams.iter().rev().find(|(_, id)| is_on(id));
+        let mut on = self.streams.iter().filter(|(_, id)| is_on(id));
+        let youngest = if planted::is(Fault::OldestCut) {
+            on.next()
+        } else {
+            on.next_back()
+        };
         if let Some((seq, id)) = youngest.map(|(seq, id)| (*seq, *id)) {
             self.cut.insert(id);
             self.stop_waiting(seq);
+            if planted::is(Fault::CutUntold) {
+                return;
+            }
             self.effects.push(Effect::Cut(id, Box::new(refusal)));
         }
     }

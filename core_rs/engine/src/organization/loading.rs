@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::estimate::{Estimator, Foresight};
 use crate::id::{IdMap, IdSet};
 use crate::limit::Scope;
+use crate::planted::{self, Fault};
 use crate::policy::{Policy, SharedPolicy};
 use crate::time::Now;
 
@@ -61,6 +62,9 @@ impl Organization {
             return Err(Error::InvalidPolicy(
                 "the policy is another organization's".to_owned(),
             ));
+        }
+        if planted::is(Fault::EditForgets) {
+            self.board = Board::default();
         }
         let now = self.tick(shared, caller);
         let mut drafts = self.board.draft(policy.limits, now)?;

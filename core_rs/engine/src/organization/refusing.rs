@@ -11,6 +11,7 @@ use crate::decision::{self, Decision, Refusal, Verdict, Waiting, follows_streams
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::limit::{Action, Limit, Scope};
+use crate::planted::{self, Fault};
 use crate::reservation::Facts;
 use crate::time::{NS_PER_S, Now};
 
@@ -199,7 +200,7 @@ fn takes_rest(verdict: &Verdict<'_>, plan: &Plan) -> bool {
     let room = limit.cap.saturating_sub(verdict.measure.used);
     plan.extendable
         && follows_streams(limit)
-        && verdict.measure.open == 0
+        && (verdict.measure.open == 0 || planted::is(Fault::RestWhileOpen))
         && limit.cap > 0
         && plan.least.of(limit.resource) <= room
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::estimate::Learner;
 use crate::limit::{Action, Hold, Limit, LimitKind, Mode, Resource, Scope, ScopeKind};
 use crate::money;
+use crate::planted::{self, Fault};
 use crate::reservation::{Amounts, Facts, Path};
 use crate::time::Now;
 
@@ -409,7 +410,9 @@ impl Organization {
         let mut verdicts = Vec::new();
         for (limit, scope, counter) in self.limits(shared, routes, facts) {
             let amount = more.of(limit.resource);
-            if amount == 0 || !follows_streams(limit) {
+            let is_unchecked = planted::is(Fault::ExtensionUnchecked)
+                && limit.scope.kind == ScopeKind::Organization;
+            if amount == 0 || !follows_streams(limit) || is_unchecked {
                 continue;
             }
             let Some(measure) = counter.measure_at(facts.admitted) else {

@@ -10,18 +10,24 @@
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
+    clippy::struct_excessive_bools,
+    clippy::result_large_err,
     reason = "a test fails by panicking"
 )]
 
 mod auditor;
 mod book;
 mod ledger;
+#[cfg(feature = "planted")]
+mod planted;
 mod policy;
 mod random;
 mod request;
+mod seen;
 mod world;
 
-use world::{Failure, Seen, World};
+use seen::Seen;
+use world::{Failure, World};
 
 /// Lines of a trace that are shown of a failure.
 const SHOWN: usize = 40;

@@ -15,9 +15,12 @@ use crate::policy::{
 };
 use crate::random::Random;
 use crate::request::{Request, State};
+use crate::seen::Seen;
 
 /// After so long without anything else every waiter must have been heard.
 const PATIENCE_NS: u64 = 400 * S;
+/// A hundred times the events of a usual run.
+const EVENTS_MAX: u64 = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
@@ -41,52 +44,6 @@ pub(crate) struct Failure {
     pub(crate) seed: u64,
     pub(crate) fault: String,
     pub(crate) trace: Vec<String>,
-}
-
-/// What a run has seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) admitted: u64,
-    pub(crate) refused: u64,
-    pub(crate) waited: u64,
-    pub(crate) cut: u64,
-    pub(crate) granted: u64,
-    pub(crate) diverted: u64,
-    pub(crate) crossed: u64,
-    pub(crate) breakers: u64,
-    pub(crate) edits: u64,
-    pub(crate) events: u64,
-}
-
-impl Seen {
-    pub(crate) fn add(&mut self, run: Self) {
-        self.admitted += run.admitted;
-        self.refused += run.refused;
-        self.waited += run.waited;
-        self.cut += run.cut;
-        self.granted += run.granted;
-        self.diverted += run.diverted;
-        self.crossed += run.crossed;
-        self.breakers += run.breakers;
-        self.edits += run.edits;
-        self.events += run.events;
-    }
-
-    /// Tell whether everything that can happen has happened often.
-    pub(crate) fn is_telling(self) -> bool {
-        let counts = [
-            self.admitted,
-            self.refused,
-            self.waited,
-            self.cut,
-            self.granted,
-            self.diverted,
-            self.crossed,
-            self.breakers,
-            self.edits,
-        ];
-        counts.iter().all(|count| *count >= 20)
-    }
 }
 
 pub(crate) struct World {
@@ -154,7 +111,7 @@ impl World {
     }
 
     /// Run to the end; or to the first thing that cannot be.
-    pub(crate) fn run(mut self) -> Result<Seen, Box<Failure>> {
+    pub(crate) fn run(mut self) -> Result<Seen, Failure> {
         self.begin();
         while let Some(Reverse((at_ns, _, turn, event))) = self.queue.pop() {
             self.at_ns = at_ns;
@@ -166,6 +123,9 @@ impl World {
             if self.seen.events % 4 == 0 {
                 self.check_states();
             }
+            let events = self.seen.events;
+            self.auditor
+                .require(events < EVENTS_MAX, || "the run never ends".to_owned());
             if !self.auditor.faults.is_empty() {
                 return Err(self.failure());
             }
@@ -178,12 +138,12 @@ impl World {
         }
     }
 
-    fn failure(self) -> Box<Failure> {
-        Box::new(Failure {
+    fn failure(self) -> Failure {
+        Failure {
             seed: self.seed,
             fault: self.auditor.faults.join("\n"),
             trace: self.trace,
-        })
+        }
     }
 
     fn now(&self) -> Now {
@@ -193,7 +153,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, line: String) {
+    fn note(&mut self, line: &str) {
         let at = self.at_ns / 1_000_000;
         self.trace
             .push(format!("{:>4}.{:03} {line}", at / 1_000, at % 1_000));
@@ -325,7 +285,7 @@ impl World {
                 organization,
                 1_000 + self.edits,
             );
-            self.note(format!("edit {organization}: {limits:?}"));
+            self.note(&format!("edit {organization}: {limits:?}"));
             self.policies.insert(organization, limits);
             self.load(organization);
             if organization == SHARED {
@@ -388,7 +348,7 @@ impl World {
     fn take_effects(&mut self) {
         for organization in 0..self.organizations {
             for effect in self.engine.take_effects(organization as u32).unwrap() {
-                self.note(format!("effect {}", brief(&effect)));
+                self.note(&format!("effect {}", brief(&effect)));
                 self.take_effect(effect);
             }
         }

@@ -1,5 +1,5 @@
 //! The proxy's part: it extends before it relays, cuts when told, and settles on every exit.
-use comptroller_engine::{Action, Decision, Error};
+use comptroller_engine::{Action, Actual, Decision, Error};
 
 use super::{Event, World, reservation};
 use crate::auditor::How;
@@ -61,7 +61,7 @@ impl World {
     /// Go by what was decided about a request, after the auditor has looked at it.
     pub(super) fn decided(&mut self, number: u64, decision: Decision, how: How) {
         let who = self.requests[&number].who.clone();
-        self.note(format!(
+        self.note(&format!(
             "{how:?} {number} {}: {}",
             who.organization,
             brief(&decision)
@@ -171,7 +171,7 @@ impl World {
         let organization = request.who.organization as u32;
         let (name, now) = (reservation(number), self.now());
         let allowed = self.engine.extend(organization, name, wanted, now).unwrap();
-        self.note(format!("extend {number} to {wanted}: {allowed:?}"));
+        self.note(&format!("extend {number} to {wanted}: {allowed:?}"));
         self.auditor.extended(number, wanted, allowed);
         let request = self.requests.get_mut(&number).unwrap();
         match allowed {
@@ -198,7 +198,7 @@ impl World {
         self.engine
             .progress(organization, name, so_far, self.now())
             .unwrap();
-        self.note(format!("progress {number} {so_far:?}"));
+        self.note(&format!("progress {number} {so_far:?}"));
         self.auditor.progressed(number, sums);
         let report_ns = 1 + self.random.below(5 * S);
         self.plan(self.at_ns + report_ns, 0, Event::Report(number));
@@ -223,7 +223,7 @@ impl World {
                     .engine
                     .leave(organization, reservation(number), now)
                     .unwrap();
-                self.note(format!("leave {number}: {left}"));
+                self.note(&format!("leave {number}: {left}"));
                 let is_known = self.auditor.leaves_line(number);
                 self.auditor
                     .require(left && is_known, || format!("{number} did not wait"));
@@ -245,14 +245,14 @@ impl World {
         let request = &self.requests[&number];
         let (organization, name) = (request.who.organization as u32, reservation(number));
         let released = self.engine.release(organization, name, self.now());
-        self.note(format!("release {number}: {released:?}"));
+        self.note(&format!("release {number}: {released:?}"));
         self.auditor
             .require(released == Ok(true), || format!("{number}: {released:?}"));
         self.auditor.released(number);
         self.set_state(number, State::Done);
         let settled = self
             .engine
-            .settle(organization, name, request_nothing(), self.now());
+            .settle(organization, name, Actual::default(), self.now());
         let is_right = matches!(settled, Err(Error::AlreadyReleased));
         self.auditor.require(is_right, || {
             format!("I4: {number} is settled after its release")
@@ -273,7 +273,7 @@ impl World {
             .engine
             .settle(organization as u32, name, actual, self.now())
             .unwrap();
-        self.note(format!("settle {number}: {done:?}"));
+        self.note(&format!("settle {number}: {done:?}"));
         self.auditor.settled(number, sums, &done);
         self.seen.crossed += done.crossed.len() as u64;
         self.settled[organization] = done.seq;
@@ -281,16 +281,12 @@ impl World {
         if self.random.chance(10) {
             let again =
                 self.engine
-                    .settle(organization as u32, name, request_nothing(), self.now());
+                    .settle(organization as u32, name, Actual::default(), self.now());
             let is_same = again.is_ok_and(|again| !again.first && again.booked == done.booked);
             self.auditor
                 .require(is_same, || format!("I4: {number} is settled twice"));
         }
     }
-}
-
-fn request_nothing() -> comptroller_engine::Actual {
-    comptroller_engine::Actual::default()
 }
 
 fn brief(decision: &Decision) -> String {
