@@ -1,11 +1,12 @@
 //! Wall clocks that jump: no period is opened twice, and what callers are told stays true.
-use comptroller_engine::Now;
 use comptroller_engine::decision::WaitsFor;
+use comptroller_engine::{Decision, Now, Path};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    DAY, S, admitted, at, day, first, id, limit, minute, organization, policy, refused, reload,
-    reservation, seeds, snapshot, spend, states,
+    DAY, House, KEY, ORGANIZATION, S, admitted, at, day, first, fixed, id, limit, minute,
+    organization, patient, policy, refused, reload, reservation, seeds, snapshot, spend, states,
+    waiting,
 };
 
 const HOUR: u64 = 3600 * S;
@@ -118,4 +119,40 @@ fn a_load_by_a_clock_that_jumped_back_opens_no_period_again() {
     reload(&mut organization, &budget, behind(DAY / 2));
     let refusal = refused(&mut organization, 2, spend(1), behind(DAY / 2));
     assert_eq!(refusal.limit.unwrap().limit_id, id(1001));
+}
+
+#[test]
+fn waits_and_rolling_windows_know_nothing_of_a_wall_clock_that_jumps_an_hour() {
+    for jump_ns in [HOUR, 0] {
+        let jumped = |offset_ns: u64| Now {
+            // Ahead by an hour, or behind by one, half an hour into the first day.
+            wall_ns: at(offset_ns).wall_ns - HOUR + 2 * jump_ns,
+            mono_ns: offset_ns,
+        };
+        let limits = [
+            limit(1, "budget team spend hard", &day(), 100),
+            limit(2, "rate key requests hard", &minute(), 3),
+        ];
+        let mut organization = organization(&limits);
+        admitted(&mut organization, 1, spend(90), at(0));
+        let asked = patient(fixed(20, 0));
+        let _ = waiting(&mut organization, 2, asked, at(0));
+        admitted_elsewhere(&mut organization, 3, jumped(S));
+        organization.go_on(jumped(30 * S - 1));
+        assert!(organization.told().is_empty());
+        organization.go_on(jumped(30 * S));
+        assert_eq!(organization.told(), ["refused 2 team_budget_exceeded"]);
+        admitted_elsewhere(&mut organization, 4, jumped(31 * S));
+        let refusal = refused(&mut organization, 5, spend(0), jumped(32 * S));
+        assert_eq!(refusal.retry_after_ns, Some(29 * S));
+        assert_eq!(refusal.frees_at_wall_ns, Some(jumped(61 * S).wall_ns));
+        assert_eq!(first(&mut organization, jumped(32 * S)), (0, 90));
+    }
+}
+
+/// Admit a request of the same key that belongs to no team.
+fn admitted_elsewhere(organization: &mut House, number: u128, now: Now) {
+    let path = Path::new(id(KEY), None, None, id(ORGANIZATION));
+    let decision = organization.admit(reservation(number), path, spend(0), now);
+    assert!(matches!(decision, Ok(Decision::Admitted(_))));
 }

@@ -13,10 +13,10 @@ use crate::ledger::{Birth, Entry, MODELS, Outcome, binds, figures, is_open_on, k
 
 /// Output tokens of a stream: expected, and at most; and of a step.
 const EXPECTED: i64 = 10;
+/// Those of a short answer, for which a rest is begun.
+const SHORT: i64 = 2;
 const LONGEST: i64 = 40;
 const STEP: i64 = 5;
-/// A rest is not begun for less than a short answer: here all have the same length.
-const SHORT: i64 = EXPECTED;
 /// What an answer is expected to grow to that outgrew what was expected of it.
 const GROWTH: i64 = 3;
 /// Answers from which the organization has learned before the first limit.
@@ -63,7 +63,7 @@ fn learned() -> House {
         let model = MODELS[number as usize % 2];
         let _ = real.admit(id, path_of(KEY), by(model, fixed(0, 0)), at(0));
         let actual = Actual {
-            output_tokens: Some(EXPECTED),
+            output_tokens: Some(if number < 2 { SHORT } else { EXPECTED }),
             ..Actual::default()
         };
         let _ = real.settle(id, actual, at(0)).unwrap();
@@ -156,11 +156,12 @@ impl World {
             .find(fits)
             .filter(|most| *most >= SHORT + STEP)?;
         let allowed = allowed.min(most - STEP);
+        let held = with_tokens(entry.least, allowed + STEP);
         Some(Entry {
             allowed: Some(allowed),
-            held: with_tokens(entry.least, allowed + STEP),
-            firm: with_tokens(entry.least, allowed + STEP),
-            granted: with_tokens(entry.least, allowed + STEP),
+            held,
+            firm: held,
+            granted: held,
             ..entry.clone()
         })
     }
@@ -296,9 +297,16 @@ impl World {
             return;
         }
         assert_eq!(real, Ok(Some(grown)));
+        self.grow(place, grown);
+    }
+
+    /// Hold what a stream needs that may relay so many tokens.
+    fn grow(&mut self, place: usize, grown: i64) {
         let entry = &mut self.entries[place];
-        entry.allowed = Some(grown);
+        let needed = with_tokens(entry.least, grown + STEP);
+        let more = [0, 1].map(|pair: usize| (needed[pair] - entry.firm[pair]).max(0));
         let has_outgrown = (0..2).any(|pair| needed[pair] > entry.held[pair]);
+        entry.allowed = Some(grown);
         entry.firm = [0, 1].map(|pair: usize| entry.firm[pair] + more[pair]);
         entry.granted = [0, 1].map(|pair: usize| entry.granted[pair] + more[pair]);
         if has_outgrown {
@@ -307,27 +315,26 @@ impl World {
         }
     }
 
-    /// End what is cut, one after the other as long as there is no room, and then who asked.
+    /// End whoever is cut, one after another, and then the stream that asked for more.
     fn cut(&mut self, asking: usize) {
-        let mut cuts = 0;
-        while let Some(cut) = self.told_to_end() {
+        loop {
+            let told = self.real.told();
+            let granted = format!("granted {asking} ");
+            if let Some(tokens) = told.iter().find_map(|word| word.strip_prefix(&*granted)) {
+                self.grow(asking, tokens.parse().unwrap());
+            }
+            let mut cuts = told.iter().filter_map(|word| word.strip_prefix("cut "));
+            let Some(cut) = cuts.next() else {
+                break;
+            };
+            assert_eq!(cuts.next(), None);
+            let cut: usize = cut.parse().unwrap();
             assert!(cut >= asking, "the youngest is cut");
             self.settle_at(cut, 0);
-            if cut == asking {
-                return;
-            }
-            cuts += 1;
         }
-        assert!(cuts > 0, "somebody is cut");
-        self.settle_at(asking, 0);
-    }
-
-    fn told_to_end(&mut self) -> Option<usize> {
-        let told = self.real.told();
-        let mut cuts = told.iter().filter_map(|word| word.strip_prefix("cut "));
-        let cut = cuts.next().map(|place| place.parse().unwrap());
-        assert_eq!(cuts.next(), None, "one at a time");
-        cut
+        if self.entries[asking].outcome == Outcome::Open {
+            self.settle_at(asking, 0);
+        }
     }
 
     fn progress(&mut self, which: usize, percent: i64) {

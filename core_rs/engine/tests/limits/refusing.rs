@@ -289,3 +289,64 @@ fn the_keys_tightest_rates_are_told() {
         (100, 100, 0)
     );
 }
+
+#[test]
+fn kinds_of_limits_are_named_in_the_documented_order() {
+    let now = json!({"kind": "now"});
+    let life = json!({"kind": "lifetime", "starts_at_ns": 0});
+    let order = [
+        (
+            "concurrency organization concurrency hard",
+            &now,
+            "concurrency_exceeded",
+        ),
+        (
+            "rate organization requests hard",
+            &minute(),
+            "rate_limit_exceeded",
+        ),
+        (
+            "rate organization tokens metered",
+            &minute(),
+            "rate_limit_exceeded",
+        ),
+        (
+            "quota organization requests hard",
+            &day(),
+            "plan_quota_exceeded",
+        ),
+        ("breaker key spend metered", &minute(), "spend_circuit_open"),
+        (
+            "breaker organization spend metered",
+            &hour(),
+            "spend_circuit_open",
+        ),
+        ("budget key spend hard", &day(), "key_budget_exceeded"),
+        (
+            "budget organization spend hard",
+            &day(),
+            "tenant_budget_exceeded",
+        ),
+        (
+            "balance organization spend hard",
+            &life,
+            "prepaid_balance_required",
+        ),
+    ];
+    for first in 0..order.len() {
+        // A cap of one request, or of one nano unit, that one request has used up.
+        let limits: Vec<Value> = (first..order.len())
+            .rev()
+            .map(|at| limit(at as u128, order[at].0, order[at].1, 1))
+            .collect();
+        let mut organization = organization(&limits);
+        admitted(&mut organization, 1, spend(0), at(0));
+        organization
+            .progress(reservation(1), amounts(1, 1), at(0))
+            .unwrap();
+        let refusal = refused(&mut organization, 2, spend(1), at(0));
+        let code = order[first].2;
+        let named = refusal.limit.unwrap().limit_id;
+        assert_eq!((&*refusal.code, named), (code, id(1000 + first as u128)));
+    }
+}
