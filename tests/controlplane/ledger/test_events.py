@@ -157,4 +157,6 @@ def test_ids_of_events_are_those_of_version_7_and_sort_by_time():
     assert first.version == 7
     assert first.variant == uuid4().variant
     assert first < later
+    in_order = [event_id(10**18 + rest_ns, "a") for rest_ns in (0, 1, 255, 256, 999_999, 10**6)]
+    assert in_order == sorted(in_order)
     assert event_id(10**18, "a") == first != event_id(10**18, "b")
