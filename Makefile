@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv pip
+PYTEST := $(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest $(PYTEST_ARGS)
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find core_rs -name '*.rs' -o -name 'Cargo.toml' -o -name 'build.rs')
 
-.PHONY: help run test test-long bench lint format types imports rust-test python-test test-tools setup requirements clean
+.PHONY: help run test test-long bench lint format types imports rust-test python-test control-test other-test test-tools setup requirements clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -39,8 +40,15 @@ rust-test: setup
 	cargo test --release -p comptroller-engine --features shuttle --test limits interleaving
 	cargo test --release -p comptroller-engine --features planted --test simulation planted
 
+# Two halves beside each other, each with stores of its own: one alone leaves a core idle.
 python-test: setup test-tools
-	$(BIN)/python scripts/test_services.py -- $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(MAKE) -j2 --output-sync=target control-test other-test
+
+control-test:
+	$(PYTEST) tests/controlplane tests/core_rs tests/properties
+
+other-test:
+	$(PYTEST) tests --ignore tests/controlplane --ignore tests/core_rs --ignore tests/properties
 
 # Node for the client's tests, Chromium for the browser's.
 test-tools: $(VENV)/.uv

@@ -50,7 +50,6 @@ def _engine() -> Engine:
             _limit(1, "quota", "requests", "hard", QUOTA),
             _limit(2, "quota", "tokens", "soft", SOFT),
         ],
-        "models": [],
     }
     key = {
         "id": KEY,
