@@ -197,9 +197,7 @@ def held_nanos(stack: Stack) -> dict[str, int]:
     clock = stack.comptroller.clock
     organization = str(stack.organization_id)
     states = json.loads(stack.engine.limit_states(organization, clock.wall_ns(), clock.mono_ns()))
-    return {
-        state["scope"]["kind"]: state["held"] for state in states if state["kind"] == "budget"
-    }
+    return {state["scope"]["kind"]: state["held"] for state in states if state["kind"] == "budget"}
 
 
 def teach(stack: Stack, secret: str, output_tokens: int, model: str = DEAR) -> None:
