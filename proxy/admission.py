@@ -8,7 +8,7 @@ from typing import Final
 from litestar.types import Receive, Scope, Send
 
 from controlplane.clock import Clock, instant
-from core_rs import Admission, Ask, Diversion, Waiting
+from core_rs import Admission, Ask, Diversion, Refusal, Waiting
 from proxy.assessment import Assessor, Decision
 from proxy.client import Client, ClientGone
 from proxy.confirmations import (
@@ -118,14 +118,17 @@ class ChatCompletions:
         taken: dict[str, int] = {}
         # What was asked for before each downgrade, in case the cheaper model does not fit either.
         before: list[tuple[Question, Step]] = []
+        has_waited = False
         while True:
             course.deployment = question.deployment
             course.injected_cap = question.injected_cap
             decision, _ = await self._assessor.decide(
-                course, question, self._reserve, taken=tuple(taken.items()), may_wait=True
+                course, question, self._reserve, taken=tuple(taken.items()), may_wait=not has_waited
             )
             if isinstance(decision, Waiting):
                 decision = await self._wait(client, course, question, decision)
+                # What the cheaper model waited for in vain is not waited for once more.
+                has_waited = isinstance(decision, Refusal)
             if isinstance(decision, Admission):
                 return self._reservation(course, question, decision)
             if isinstance(decision, Diversion):

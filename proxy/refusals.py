@@ -78,10 +78,12 @@ def refusal_problem(refusal: Refusal, currency: str, detail: str) -> Problem:
 def _retry_after_s(refusal: Refusal) -> int | None:
     """Round up: at the second we name, the request can really pass.
 
-    When a running request will end is not known; a second is a fair time to ask again.
+    When a running request will end is not known; a second is a fair time to ask again. None where
+    no time helps.
     """
     if refusal.retry_after_ns is None:
-        return 1 if refusal.status == 429 else None  # noqa: PLR2004 - as above
+        may_end = refusal.waits_for == "open_requests"
+        return 1 if may_end and refusal.status == 429 else None  # noqa: PLR2004 - as above
     return max(1, -(-refusal.retry_after_ns // NANOS_PER_S))
 
 

@@ -1,8 +1,7 @@
 //! Prints how truthful holds are in both directions, in virtual time: S14 on the engine alone.
 //!
-//! Fifty clients send until the first refusal; answers have log-normal lengths and no `max_tokens`;
-//! the provider bills what it generated until it noticed an abort, whether or not anybody reads.
-//! "used" is what requests that were admitted before the first refusal come to in the end, of the
+//! Fifty clients send until the first refusal; answers have log-normal lengths, no `max_tokens`; the
+//! provider bills what it generated until it noticed an abort, whether anybody reads or not. "used" is what requests that were admitted before the first refusal come to in the end, of the
 //! cap; "settled" is what of that was booked at that instant. Shares are means over seeds, overspend
 //! is the worst. `cargo run --release -p comptroller-engine --example truth`
 #![expect(
@@ -167,15 +166,9 @@ fn number(id: ReservationId) -> u32 {
     u128::from_be_bytes(<[u8; 16]>::from(id)) as u32
 }
 
-fn path() -> Path {
-    Path::new(Id::from(4), None, None, Id::from(1))
-}
-
-fn at(offset_ns: u64) -> Now {
-    Now {
-        wall_ns: START_NS + offset_ns,
-        mono_ns: offset_ns,
-    }
+fn at(mono_ns: u64) -> Now {
+    let wall_ns = START_NS + mono_ns;
+    Now { wall_ns, mono_ns }
 }
 
 fn policy(cap_nanos: Option<i64>) -> Policy {
@@ -222,10 +215,8 @@ impl World {
         world.at_ns = NS_PER_S;
         let limited = policy(Some(case.cap_nanos()));
         let now = at(world.at_ns);
-        world
-            .organization
-            .load(&mut world.shared, limited, &[], now)
-            .unwrap();
+        let (organization, shared) = (&mut world.organization, &mut world.shared);
+        organization.load(shared, limited, &[], now).unwrap();
         world.queue.clear();
         world.outcome = Outcome::default();
         world
@@ -285,11 +276,10 @@ impl World {
         }
         self.sent += 1;
         let (ask, now) = (self.case.ask(), at(self.at_ns));
-        let decision = self
-            .organization
-            .admit(&mut self.shared, reservation(self.sent), path(), &ask, now)
-            .unwrap();
-        self.decided(self.sent, decision);
+        let (name, shared) = (reservation(self.sent), &mut self.shared);
+        let path = Path::new(Id::from(4), None, None, Id::from(1));
+        let decision = self.organization.admit(shared, name, path, &ask, now);
+        self.decided(self.sent, decision.unwrap());
     }
 
     fn give_up(&mut self, id: u32, turn: u64) {
@@ -350,11 +340,9 @@ impl World {
         let stream = &self.streams[&id];
         let wanted = self.generated(stream, self.at_ns) + 1;
         let (name, now) = (reservation(id), at(self.at_ns));
-        let allowed = self
-            .organization
-            .extend(&mut self.shared, name, wanted, now)
-            .unwrap();
-        if let Some(allowed) = allowed {
+        let shared = &mut self.shared;
+        let allowed = self.organization.extend(shared, name, wanted, now);
+        if let Some(allowed) = allowed.unwrap() {
             self.granted(id, allowed);
         } else {
             // The provider goes on: the step that is held ahead is what may still be generated.
@@ -374,10 +362,9 @@ impl World {
                 tokens: INPUT_TOKENS + tokens,
                 output_tokens: None,
             };
-            let (name, now) = (reservation(id), at(self.at_ns));
-            self.organization
-                .progress(&mut self.shared, name, so_far, now)
-                .unwrap();
+            let (name, now, shared) = (reservation(id), at(self.at_ns), &mut self.shared);
+            let done = self.organization.progress(shared, name, so_far, now);
+            done.unwrap();
             self.plan(self.at_ns + NS_PER_S, 0, Event::Report(id));
         }
     }
@@ -423,15 +410,17 @@ impl World {
             if effects.is_empty() {
                 return;
             }
-            effects.into_iter().for_each(|effect| match effect {
-                Effect::Admitted(id, admission) => {
-                    self.decided(number(id), Decision::Admitted(*admission));
+            for effect in effects {
+                match effect {
+                    Effect::Admitted(id, admission) => {
+                        self.decided(number(id), Decision::Admitted(*admission));
+                    }
+                    Effect::Ended(id, decision) => self.decided(number(id), *decision),
+                    Effect::Granted(id, allowed) => self.granted(number(id), allowed),
+                    Effect::Cut(id, _) => self.cut(number(id)),
+                    Effect::Breaker(_) => {}
                 }
-                Effect::Ended(id, decision) => self.decided(number(id), *decision),
-                Effect::Granted(id, allowed) => self.granted(number(id), allowed),
-                Effect::Cut(id, _) => self.cut(number(id)),
-                Effect::Breaker(_) => {}
-            });
+            }
         }
     }
 }
@@ -500,9 +489,12 @@ fn main() {
             64,
         );
     }
-    let mut other = usual;
     for rest_percent in [0, 25, 50] {
-        other.rest_percent = rest_percent;
-        print_all(&format!("last rest from {rest_percent} %"), other, 64);
+        let what = format!("last rest from {rest_percent} %");
+        let other = Foresight {
+            rest_percent,
+            ..usual
+        };
+        print_all(&what, other, 64);
     }
 }

@@ -75,15 +75,15 @@ pub struct Ask {
 impl Ask {
     pub(crate) fn check(&self) -> Result<()> {
         let labels = [
-            Some(&self.subject.model),
-            Some(&self.subject.provider),
-            self.subject.tier.as_ref(),
-            self.subject.feature.as_ref(),
-            self.agent.as_ref(),
-            self.end_user.as_ref(),
-            self.session.as_ref(),
+            Some(&*self.subject.model),
+            Some(&*self.subject.provider),
+            self.subject.tier.as_deref(),
+            self.subject.feature.as_deref(),
+            self.agent.as_deref(),
+            self.end_user.as_deref(),
+            self.session.as_deref(),
         ];
-        let is_long = |name: &&Box<str>| name.len() > NAME_BYTES_MAX;
+        let is_long = |name: &&str| name.len() > NAME_BYTES_MAX;
         if labels.iter().flatten().any(is_long) {
             return Err(Error::InvalidArgument("a name is too long"));
         }

@@ -101,7 +101,7 @@ impl Engine {
         let mut guard = lock(&slot)?;
         match guard.as_mut() {
             Some(organization) => {
-                self.with_shared(|shared| organization.load(shared, policy, &seeds, now))?
+                self.with_shared(|shared| organization.load(shared, policy, &seeds, now))?;
             }
             None => *guard = Some(Organization::new(policy, &seeds, now)?),
         }

@@ -5,6 +5,10 @@
 
 /// One fault, each at a single place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "planted"),
+    expect(unreachable_pub, reason = "the simulation alone names them")
+)]
 pub enum Fault {
     /// A stream that was cut keeps its hold.
     HoldKeptOnCut,
@@ -37,6 +41,7 @@ pub enum Fault {
 }
 
 /// All faults.
+#[cfg(feature = "planted")]
 pub const FAULTS: [Fault; 14] = [
     Fault::HoldKeptOnCut,
     Fault::ExtensionUnchecked,

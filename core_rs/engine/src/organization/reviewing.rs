@@ -205,10 +205,11 @@ impl<'a> Review<'a> {
             };
             match &step.action {
                 Action::Downgrade { model } if applies && **model != *ask.subject.model => {
-                    if confirm.is_none() {
-                        return keep_first(&mut self.downgrade, ruled);
+                    if confirm.is_some() {
+                        // What comes first is asked first: the downgrade is the step after it.
+                        break;
                     }
-                    break;
+                    return keep_first(&mut self.downgrade, ruled);
                 }
                 Action::Confirm if applies => confirm = Some(ruled),
                 _ => {}

@@ -8,9 +8,14 @@ use crate::fixture::{
     DAY, MEMBER, ORGANIZATION, S, expecting, fixed, id, limit, patient, stream, with,
 };
 
-/// Output tokens that the organization has learned to expect, and those of a step.
+/// Lengths of answers that the organization has learned.
+pub(crate) const LEARNED: [i64; 5] = [10, 2, 10, 10, 10];
+/// Output tokens that it expects, those of a short answer, and those of a step.
 pub(crate) const EXPECTED: i64 = 10;
+const SHORT: i64 = 2;
 pub(crate) const STEP: i64 = 4;
+/// An answer that is longer than was expected is held for growing to so many times its length.
+const GROWTH: i64 = 3;
 /// Team of each key.
 pub(crate) const TEAMS: [u128; 3] = [11, 11, 12];
 
@@ -50,7 +55,11 @@ impl Wish {
     }
 
     fn held(&self) -> i64 {
-        self.with_tokens(EXPECTED + STEP)
+        self.with_tokens(EXPECTED.min(self.longest.unwrap_or(0)) + STEP)
+    }
+
+    fn least(&self) -> i64 {
+        self.with_tokens(SHORT.min(self.longest.unwrap_or(0)) + STEP)
     }
 
     fn bound(&self) -> i64 {
@@ -63,7 +72,11 @@ pub(crate) enum State {
     /// In line; the limits on which it has failed ever since it came.
     Waiting(BTreeSet<usize>),
     Open {
+        /// Its place among all that were admitted.
+        seq: usize,
         admitted: Now,
+        /// What it can have cost before it asks for more, and what is held from others.
+        firm: i64,
         held: i64,
         allowed: i64,
         wanted: Option<i64>,
@@ -110,6 +123,14 @@ pub(crate) fn limits(mask: u16, caps: &[i64; 8]) -> Vec<Value> {
             if *follows { expecting(budget) } else { budget }
         })
         .collect()
+}
+
+/// Let a stream relay so many tokens: it holds what it may cost, and more where it has outgrown.
+pub(crate) fn grow(wish: &Wish, tokens: i64, firm: &mut i64, held: &mut i64) {
+    *firm = wish.with_tokens(tokens + STEP).max(*firm);
+    if *firm > *held {
+        *held = wish.with_tokens((tokens + STEP) * GROWTH);
+    }
 }
 
 pub(crate) struct Auditor {
@@ -191,6 +212,38 @@ impl Auditor {
         held.fold((0, 0), |(count, sum), held| (count + 1, sum + held))
     }
 
+    /// Find the youngest stream on a limit, in a period, that is not cut.
+    pub(crate) fn youngest(&self, limit: usize, at: Now) -> Option<usize> {
+        let bound = self.requests.iter().enumerate();
+        let streams = bound.filter_map(|(which, it)| match it.state {
+            State::Open {
+                seq,
+                admitted,
+                is_cut: false,
+                ..
+            } if it.wish.longest.is_some()
+                && self.binds(limit, &it.wish)
+                && self.is_same_period(limit, admitted, at) =>
+            {
+                Some((seq, which))
+            }
+            _ => None,
+        });
+        streams.max().map(|(_, which)| which)
+    }
+
+    /// Tell whether a stream on a limit has been cut and has not ended.
+    pub(crate) fn is_cutting(&self, limit: usize, at: Now) -> bool {
+        self.requests.iter().any(|it| match it.state {
+            State::Open {
+                admitted,
+                is_cut: true,
+                ..
+            } => self.binds(limit, &it.wish) && self.is_same_period(limit, admitted, at),
+            _ => false,
+        })
+    }
+
     /// Tell whether a limit has no room for a request that would be new now.
     pub(crate) fn fails(&self, limit: usize, wish: &Wish) -> bool {
         let (cap, settled) = (self.cap(limit), self.settled(limit, self.now));
@@ -201,7 +254,7 @@ impl Auditor {
             && wish.longest.is_some()
             && open == 0
             && cap > 0
-            && wish.with_tokens(STEP) <= cap - settled;
+            && wish.least() <= cap - settled;
         !takes_rest && (cap == 0 || settled + held + amount > cap)
     }
 
@@ -226,6 +279,22 @@ impl Auditor {
             }
         }
         (allowed, held)
+    }
+
+    /// What open requests can have cost in a period before they ask for more.
+    fn firm(&self, limit: usize, at: Now) -> i64 {
+        let bound = self
+            .requests
+            .iter()
+            .filter(|it| self.binds(limit, &it.wish));
+        bound
+            .map(|request| match request.state {
+                State::Open { admitted, firm, .. } if self.is_same_period(limit, admitted, at) => {
+                    firm
+                }
+                _ => 0,
+            })
+            .sum()
     }
 
     /// No hard limit is passed in any period but by what was billed beyond its hold (I1).
@@ -253,7 +322,12 @@ impl Auditor {
                         _ => 0,
                     })
                     .sum();
-                let sum = self.settled(limit, at) + self.open(limit, at).1;
+                let open = if self.follows(limit) {
+                    self.firm(limit, at)
+                } else {
+                    self.open(limit, at).1
+                };
+                let sum = self.settled(limit, at) + open;
                 assert!(sum <= self.cap(limit) + overruns, "{}", self.limits[limit]);
             }
         }

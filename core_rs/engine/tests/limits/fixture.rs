@@ -431,11 +431,15 @@ pub(crate) fn diverted(
 
 /// Let an organization learn that the key's answers have so many tokens, without cost.
 pub(crate) fn taught(organization: &mut House, output_tokens: i64) {
-    for number in 0..SAMPLES_MIN as u128 {
-        let number = 1_000_000 + number;
+    taught_lengths(organization, &[output_tokens; SAMPLES_MIN]);
+}
+
+/// Let an organization learn that the key's answers have these lengths, without cost.
+pub(crate) fn taught_lengths(organization: &mut House, lengths: &[i64]) {
+    for (number, output_tokens) in (1_000_000..).zip(lengths) {
         let _ = admitted(organization, number, fixed(0, 0), at(0));
         let learned = Actual {
-            output_tokens: Some(output_tokens),
+            output_tokens: Some(*output_tokens),
             ..Actual::default()
         };
         let _ = organization

@@ -1,9 +1,11 @@
 //! Holds, extensions, cuts and the line under random mixes of limits, against the auditor.
-use comptroller_engine::{Actual, Decision, Effect, ReservationId, WaitsFor};
+use comptroller_engine::{Actual, Decision, Effect, Id, ReservationId, WaitsFor};
 use proptest::prelude::*;
 
-use crate::auditor::{Auditor, EXPECTED, Request, STEP, State, Wish, limits};
-use crate::fixture::{DAY, House, S, at, organization, reload, reservation, states, taught};
+use crate::auditor::{Auditor, LEARNED, Request, State, Wish, grow, limits};
+use crate::fixture::{
+    DAY, House, S, at, organization, reload, reservation, states, taught_lengths,
+};
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -41,6 +43,9 @@ struct World {
     mask: u16,
     /// Streams that have relayed so many tokens.
     relayed: Vec<i64>,
+    admissions: usize,
+    /// When each asked.
+    asked: Vec<u64>,
 }
 
 fn number(id: ReservationId) -> usize {
@@ -54,7 +59,7 @@ fn name(which: usize) -> ReservationId {
 impl World {
     fn new(mask: u16, caps: [i64; 8]) -> Self {
         let mut real = organization(&[]);
-        taught(&mut real, EXPECTED);
+        taught_lengths(&mut real, &LEARNED);
         real.booked_through(5).unwrap();
         let list = limits(mask, &caps);
         reload(&mut real, &list, at(0));
@@ -69,6 +74,8 @@ impl World {
             caps,
             mask,
             relayed: Vec::new(),
+            admissions: 0,
+            asked: Vec::new(),
         }
     }
 
@@ -175,12 +182,16 @@ impl World {
         };
         self.audit.requests.push(Request { wish, state });
         self.relayed.push(0);
+        self.asked.push(self.offset_ns);
         self.forget_failures();
     }
 
-    fn opened(&self, allowed: i64, held: i64) -> State {
+    fn opened(&mut self, allowed: i64, held: i64) -> State {
+        self.admissions += 1;
         State::Open {
+            seq: self.admissions,
             admitted: self.audit.now,
+            firm: held,
             held,
             allowed,
             wanted: None,
@@ -203,6 +214,7 @@ impl World {
         };
         let wish = self.audit.requests[which].wish;
         let State::Open {
+            firm,
             held,
             allowed,
             wanted,
@@ -217,17 +229,16 @@ impl World {
         }
         let goal = (self.relayed[which] + tokens).min(wish.length);
         let answer = self.real.extend(name(which), goal, self.audit.now).unwrap();
-        match answer {
-            Some(more) => {
-                assert!(more >= *allowed && more >= goal.min(wish.longest.unwrap()));
-                *allowed = more;
-                *held = wish.with_tokens(more + STEP).max(*held);
-                self.relayed[which] = goal;
+        if let Some(more) = answer {
+            assert!(more >= *allowed && more >= goal.min(wish.longest.unwrap()));
+            if more > *allowed {
+                grow(&wish, more, firm, held);
             }
-            None => {
-                assert!(goal > *allowed);
-                *wanted = Some(goal);
-            }
+            *allowed = more;
+            self.relayed[which] = goal;
+        } else {
+            assert!(goal > *allowed);
+            *wanted = Some(goal);
         }
         self.hear();
         self.forget_failures();
@@ -245,21 +256,21 @@ impl World {
     /// Settle for what was relayed, or for more than was held; a second time nothing happens (I4).
     fn end(&mut self, which: usize, overrun: i64) {
         let request = self.audit.requests[which].clone();
-        let State::Open { admitted, held, .. } = request.state else {
+        let State::Open { admitted, firm, .. } = request.state else {
             return;
         };
         let bound = request.wish.with_tokens(i64::MAX / 2);
         let relayed = request.wish.with_tokens(self.relayed[which]);
         let actual = if overrun > 0 {
-            held + overrun
+            firm + overrun
         } else {
-            relayed.min(held)
+            relayed.min(firm)
         };
         self.audit.requests[which].state = State::Settled {
             admitted,
             settled: self.audit.now,
             actual,
-            overrun: [(actual - held).max(0), (actual - bound).max(0)],
+            overrun: [(actual - firm).max(0), (actual - bound).max(0)],
         };
         self.forget_failures();
         let used = Actual {
@@ -267,7 +278,7 @@ impl World {
             ..Actual::default()
         };
         let done = self.real.settle(name(which), used, self.audit.now).unwrap();
-        assert!(done.first && done.overrun_nanos == (actual - held).max(0));
+        assert!(done.first && done.overrun_nanos == (actual - firm).max(0));
         let again = self.real.settle(name(which), used, self.audit.now).unwrap();
         assert!(!again.first && again.seq == done.seq);
         assert!(self.real.release(name(which), self.audit.now).is_err());
@@ -318,7 +329,9 @@ impl World {
                     *state = State::Gone;
                 }
                 Effect::Granted(id, tokens) => self.granted(number(id), tokens),
-                Effect::Cut(id, _) => self.cut(number(id)),
+                Effect::Cut(id, refusal) => {
+                    self.cut(number(id), refusal.limit.unwrap().limit_id);
+                }
                 Effect::Breaker(event) => panic!("{event:?}"),
             }
             self.forget_failures();
@@ -328,6 +341,7 @@ impl World {
     fn granted(&mut self, which: usize, tokens: i64) {
         let request = &mut self.audit.requests[which];
         let State::Open {
+            firm,
             held,
             allowed,
             wanted,
@@ -339,11 +353,19 @@ impl World {
         };
         assert!(!*is_cut && wanted.take().unwrap() <= tokens);
         *allowed = tokens;
-        *held = request.wish.with_tokens(tokens + STEP).max(*held);
+        grow(&request.wish, tokens, firm, held);
     }
 
     /// Of the streams on the limit that are not cut yet none is younger.
-    fn cut(&mut self, which: usize) {
+    fn cut(&mut self, which: usize, limit_id: Id) {
+        let limit_id = limit_id.to_string();
+        let mut limits = self.audit.limits.iter();
+        let limit = limits.position(|it| it["id"] == limit_id).unwrap();
+        let State::Open { admitted, .. } = self.audit.requests[which].state else {
+            panic!("not open")
+        };
+        assert_eq!(self.audit.youngest(limit, admitted), Some(which));
+        assert!(!self.audit.is_cutting(limit, admitted));
         let request = &mut self.audit.requests[which];
         let State::Open { is_cut, wanted, .. } = &mut request.state else {
             panic!("not open")
@@ -360,12 +382,6 @@ impl World {
         for (limit, state) in states(&mut self.real, now).iter().enumerate() {
             let used = self.audit.settled(limit, now);
             let held = self.audit.open(limit, now).1;
-            let is_rolling = state["window"] == "rolling_60s";
-            let held = if is_rolling {
-                self.audit.open(limit, now).1
-            } else {
-                held
-            };
             let found = (
                 state["used"].as_i64().unwrap(),
                 state["held"].as_i64().unwrap(),
@@ -380,6 +396,13 @@ impl World {
         let waiting = count(|state| matches!(state, State::Waiting(_)));
         assert_eq!(self.real.open_reservations(), open);
         assert_eq!(self.real.waiting_requests(), waiting);
+        for (request, asked) in self.audit.requests.iter().zip(&self.asked) {
+            let is_waiting = matches!(request.state, State::Waiting(_));
+            assert!(
+                !is_waiting || self.offset_ns < asked + 30 * S,
+                "its time was up"
+            );
+        }
         assert!(
             open > 0 || waiting == 0,
             "nothing is open, and somebody waits"

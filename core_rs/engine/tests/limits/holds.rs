@@ -4,7 +4,7 @@ use comptroller_engine::{Actual, Ask, Decision, Path, SAMPLES_MIN, Streams, Wait
 use crate::fixture::{
     DAY, House, KEY, MEMBER, ORGANIZATION, OTHER_KEY, TEAM, admitted, amounts, at, by, day,
     expecting, featured, figures, first, fixed, id, limit, organization, path, patient, refused,
-    reload, reservation, spend, stream, taught, waiting,
+    reload, reservation, spend, stream, taught, taught_lengths, waiting,
 };
 
 /// An organization of one limit that holds what is expected.
@@ -58,7 +58,7 @@ fn one_path_holds_what_is_expected_on_one_limit_and_the_bound_on_another() {
     assert_eq!(house.extend(reservation(1), 51, at(0)), Ok(Some(71)));
     assert_eq!(
         figures(&mut house, at(0)),
-        [(0, 101), (0, 1_010), (0, 1_010)]
+        [(0, 283), (0, 1_010), (0, 1_010)]
     );
     let _ = house
         .settle(reservation(1), amounts(61, 61), at(0))
@@ -177,9 +177,14 @@ fn the_youngest_stream_is_cut_one_at_a_time_and_the_others_go_on_when_it_has_end
     let _ = waiting(&mut house, 6, patient(fixed(5, 0)), at(0));
     let _ = house.settle(reservation(4), spend(40), at(0)).unwrap();
     assert_eq!(house.told(), ["granted 1 65", "granted 2 65"]);
-    assert_eq!(first(&mut house, at(0)), (40, 210));
+    // Both have outgrown what was expected of them: three times their length is kept from others.
+    assert_eq!(first(&mut house, at(0)), (40, 225 + 225 + 60));
     let _ = house.settle(reservation(3), spend(50), at(0)).unwrap();
+    let _ = house.settle(reservation(1), spend(65), at(0)).unwrap();
+    assert!(house.told().is_empty());
+    let _ = house.settle(reservation(2), spend(65), at(0)).unwrap();
     assert_eq!(house.told(), ["admitted 6"]);
+    assert_eq!(first(&mut house, at(0)), (220, 5));
 }
 
 #[test]
@@ -195,7 +200,7 @@ fn when_the_cut_one_frees_too_little_the_next_is_cut() {
     assert_eq!(house.told(), ["cut 3"]);
     let _ = house.settle(reservation(3), spend(45), at(0)).unwrap();
     assert_eq!(house.told(), ["granted 1 65"]);
-    assert_eq!(first(&mut house, at(0)), (105, 135));
+    assert_eq!(first(&mut house, at(0)), (105, 225 + 60));
 }
 
 #[test]
@@ -284,6 +289,26 @@ fn a_stream_takes_what_is_left_where_nothing_else_is_open() {
         assert_eq!(first(&mut house, at(0)), (used, held));
         assert_eq!(house.extend(reservation(1), allowed + 1, at(0)), Ok(None));
         assert_eq!(house.told(), ["cut 1"]);
+    }
+}
+
+#[test]
+fn a_rest_is_begun_only_if_it_is_enough_for_a_short_answer() {
+    for (cap, held) in [(44, None), (45, Some(45)), (60, Some(60)), (90, Some(80))] {
+        let mut house = house(cap);
+        // Of a hundred answers ten are no longer than 15 tokens, ninety-five no longer than 50.
+        taught_lengths(&mut house, &[50, 15, 30, 50, 40]);
+        let asked = stream(10, 1_000, 20);
+        let Some(held) = held else {
+            assert_eq!(
+                refused(&mut house, 1, asked, at(0)).waits_for,
+                Some(WaitsFor::Never)
+            );
+            continue;
+        };
+        let admission = admitted(&mut house, 1, asked, at(0));
+        assert_eq!(admission.held, amounts(held, held));
+        assert_eq!(admission.output_tokens_allowed, held - 30);
     }
 }
 

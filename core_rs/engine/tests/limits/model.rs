@@ -15,6 +15,8 @@ use crate::ledger::{Birth, Entry, MODELS, Outcome, binds, figures, is_open_on, k
 const EXPECTED: i64 = 10;
 const LONGEST: i64 = 40;
 const STEP: i64 = 5;
+/// A rest is not begun for less than a short answer: here all have the same length.
+const SHORT: i64 = EXPECTED;
 /// What an answer is expected to grow to that outgrew what was expected of it.
 const GROWTH: i64 = 3;
 /// Answers from which the organization has learned before the first limit.
@@ -152,7 +154,7 @@ impl World {
         let most = (0..=LONGEST)
             .rev()
             .find(fits)
-            .filter(|most| *most >= STEP)?;
+            .filter(|most| *most >= SHORT + STEP)?;
         let allowed = allowed.min(most - STEP);
         Some(Entry {
             allowed: Some(allowed),
@@ -164,9 +166,9 @@ impl World {
     }
 
     /// Say how an entry is held; None if it is refused.
-    fn plan(&self, entry: Entry) -> Option<Entry> {
+    fn plan(&self, entry: &Entry) -> Option<Entry> {
         let mut planned = entry.clone();
-        for limit in self.limits.iter().filter(|limit| binds(limit, &entry)) {
+        for limit in self.limits.iter().filter(|limit| binds(limit, entry)) {
             let amounts = if limit["hold"] == "bound" {
                 entry.bound
             } else {
@@ -232,7 +234,7 @@ impl World {
             pieces: Vec::new(),
             outcome: Outcome::Open,
         };
-        let planned = self.plan(entry);
+        let planned = self.plan(&entry);
         let ask = by(model, asked(streams, least));
         let now = self.now();
         let name = reservation(self.entries.len() as u128);
@@ -305,17 +307,27 @@ impl World {
         }
     }
 
+    /// End what is cut, one after the other as long as there is no room, and then who asked.
     fn cut(&mut self, asking: usize) {
+        let mut cuts = 0;
+        while let Some(cut) = self.told_to_end() {
+            assert!(cut >= asking, "the youngest is cut");
+            self.settle_at(cut, 0);
+            if cut == asking {
+                return;
+            }
+            cuts += 1;
+        }
+        assert!(cuts > 0, "somebody is cut");
+        self.settle_at(asking, 0);
+    }
+
+    fn told_to_end(&mut self) -> Option<usize> {
         let told = self.real.told();
         let mut cuts = told.iter().filter_map(|word| word.strip_prefix("cut "));
-        let cut: usize = cuts.next().unwrap().parse().unwrap();
-        assert_eq!(cuts.next(), None);
-        assert!(cut >= asking, "the youngest is cut");
-        self.settle_at(cut, 0);
-        if cut != asking {
-            let _ = self.real.told();
-            self.settle_at(asking, 0);
-        }
+        let cut = cuts.next().map(|place| place.parse().unwrap());
+        assert_eq!(cuts.next(), None, "one at a time");
+        cut
     }
 
     fn progress(&mut self, which: usize, percent: i64) {

@@ -162,12 +162,12 @@ fn a_place_binds_the_requests_that_each_of_its_lists_names() {
         ),
     ];
     for (place, binds) in places {
-        let placed = with(
+        let binding = with(
             limit(1, "budget key spend hard", &day(), 10),
             "where",
             place.clone(),
         );
-        let mut house = organization(&[placed]);
+        let mut house = organization(&[binding]);
         let found = code(&mut house, 1, wide_path(KEY, MEMBER), named(11, "a"));
         assert_eq!(found == "key_budget_exceeded", binds, "{place}");
         let unnamed = Ask {

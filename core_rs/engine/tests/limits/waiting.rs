@@ -43,10 +43,12 @@ fn a_waiter_is_told_what_it_waits_for_and_holds_nothing() {
     assert_eq!(again.unwrap_err().code(), "duplicate_reservation");
 }
 
+type Act = Box<dyn Fn(&mut House)>;
+
 #[test]
 fn settlement_release_raise_removal_and_a_new_period_let_waiters_in() {
     let raised = limit(1, "budget team spend hard", &day(), 110);
-    let table: [(&str, Box<dyn Fn(&mut House)>); 5] = [
+    let table: [(&str, Act); 5] = [
         (
             "settle",
             Box::new(|it| {

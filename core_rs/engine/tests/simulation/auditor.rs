@@ -93,6 +93,12 @@ impl Auditor {
                 *cap = limit.cap.max(*cap);
             }
         }
+        // A label whose own limit goes comes under its template with what it spent without it.
+        for template in limits.iter().filter(|limit| limit.is_template()) {
+            if limits.iter().any(|own| own.replaces(template)) {
+                self.caps.remove(&template.id);
+            }
+        }
         let is_kept = |id: &Id| limits.iter().any(|limit| limit.id == *id);
         let before = self.limits.insert(organization, limits.to_vec());
         for gone in before.unwrap_or_default() {
@@ -121,11 +127,8 @@ impl Auditor {
             for id in scopes.get(limit.target.0).into_iter().flatten() {
                 let target = (limit.target.0, *id);
                 let is_replaced = || {
-                    all.iter().any(|other| {
-                        other.target == target
-                            && (other.kind, other.model) == (limit.kind, limit.model)
-                            && (other.resource, other.window) == (limit.resource, limit.window)
-                    })
+                    let mut own = all.iter().filter(|other| other.target == target);
+                    own.any(|own| own.replaces(limit))
                 };
                 if limit.target == target || (limit.is_template() && !is_replaced()) {
                     bound.push(((*limit).clone(), target));

@@ -166,6 +166,14 @@ impl Limit {
         self.mode == "hard"
     }
 
+    /// Tell whether it is about the same for one label as a template is for each.
+    pub(crate) fn replaces(&self, template: &Self) -> bool {
+        !self.is_template()
+            && self.target.0 == template.target.0
+            && (self.kind, self.model) == (template.kind, template.model)
+            && (self.resource, self.window) == (template.resource, template.window)
+    }
+
     /// Tell whether its room can be taken step by step.
     pub(crate) fn follows_streams(&self) -> bool {
         self.is_hard() && self.hold == "expected" && self.resource.amount().is_some()
