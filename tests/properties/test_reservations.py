@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from core_rs import Admission, Engine, EngineError, Refusal
+from core_rs import Admission, Ask, Engine, EngineError, Refusal
 
 FULL = os.environ.get("COMPTROLLER_TEST_FULL") == "1"
 NOON_NS = 1_767_268_800_000_000_000
@@ -50,12 +50,14 @@ def _engine() -> Engine:
             _limit(1, "quota", "requests", "hard", QUOTA),
             _limit(2, "quota", "tokens", "soft", SOFT),
         ],
+        "rules": [],
     }
     key = {
         "id": KEY,
         "organization_id": ORGANIZATION,
         "team_id": TEAM,
         "member_id": None,
+        "pools": [],
         "state": "active",
         "expires_at_ns": None,
         "secrets": [],
@@ -63,6 +65,21 @@ def _engine() -> Engine:
     engine.load_organization(json.dumps(policy).encode(), b"[]", NOON_NS, 0)
     engine.load_keys(json.dumps([key]).encode())
     return engine
+
+
+def _ask(spend: int, tokens: int, *, streams: bool) -> Ask:
+    """Ask for a request whose answer is all that it costs."""
+    return Ask(
+        model="gpt-4o",
+        provider="openai",
+        input_tokens=0,
+        output_tokens_max=tokens,
+        bound_nanos=spend,
+        input_nanos=0,
+        output_picos=-(-spend * 1000 // max(1, tokens)),
+        step_tokens=10,
+        streams="stream" if streams else "plain",
+    )
 
 
 def _facts(decision: Admission | Refusal) -> dict[str, object]:
@@ -79,6 +96,8 @@ class Entry:
     day: int
     spend: int
     tokens: int
+    bound: int
+    bound_tokens: int
     spent: int = 0
     used: int = 0
     end: str = "open"
@@ -127,35 +146,35 @@ class Reservations(RuleBasedStateMachine):
     def wait(self, ns: int) -> None:
         self.elapsed_ns += ns
 
-    @rule(spend=amounts, tokens=amounts)
-    def reserve(self, spend: int, tokens: int) -> None:
+    @rule(spend=amounts, tokens=amounts, streams=st.booleans())
+    def reserve(self, spend: int, tokens: int, streams: bool) -> None:
         used, held, requests = self.figures(self.day)
         fits = used + held + spend <= BUDGET and requests + 1 <= QUOTA
         name = self.name(len(self.entries))
         before = self.observed()
-        preview = self.engine.preview(0, spend, tokens, "gpt-4o", "openai", *self.now)
+        asked = _ask(spend, tokens, streams=streams)
+        preview = self.engine.preview(0, asked, *self.now)
         assert self.observed() == before
-        decision = self.engine.admit(0, name, spend, tokens, "gpt-4o", "openai", *self.now)
+        decision = self.engine.admit(0, name, asked, *self.now)
         assert isinstance(decision, Admission if fits else Refusal)
         assert _facts(preview) == _facts(decision)
         if isinstance(decision, Admission):
             assert decision.remaining_spend_nanos == BUDGET - used - held - spend
-            self.entries.append(Entry(self.day, spend, tokens))
+            assert decision.output_tokens_allowed == tokens
+            self.entries.append(Entry(self.day, spend, tokens, spend, tokens))
         else:
             expected = "plan_quota_exceeded" if requests + 1 > QUOTA else "team_budget_exceeded"
             assert decision.code == expected
 
     @has("open")
-    @rule(turn=turns, spend=amounts)
-    def extend(self, turn: int, spend: int) -> None:
+    @rule(turn=turns, tokens=amounts)
+    def extend(self, turn: int, tokens: int) -> None:
+        """A limit that holds bounds has room for every token up to it, and none is held beyond."""
         place = self.pick(turn, "open")
-        entry = self.entries[place]
-        used, held, _ = self.figures(entry.day)
-        fits = spend == 0 or used + held + spend <= BUDGET
-        refusal = self.engine.extend(self.organization, self.name(place), spend, 0, *self.now)
-        assert (refusal is None) == fits
-        if fits:
-            entry.spend += spend
+        before = self.observed()
+        allowed = self.engine.extend(self.organization, self.name(place), tokens, *self.now)
+        assert allowed == self.entries[place].bound_tokens
+        assert self.observed() == before
 
     @has("open")
     @rule(turn=turns, spend=amounts, tokens=amounts)
@@ -171,9 +190,11 @@ class Reservations(RuleBasedStateMachine):
     def settle(self, turn: int, spend: int, tokens: int) -> None:
         place = self.pick(turn, "open")
         entry = self.entries[place]
-        done = self.engine.settle(self.organization, self.name(place), spend, tokens, *self.now)
+        done = self.engine.settle(
+            self.organization, self.name(place), spend, tokens, None, *self.now
+        )
         assert done.first
-        assert done.overrun_nanos == max(0, spend - entry.spend)
+        assert done.overrun_nanos == max(0, spend - entry.bound)
         entry.spent, entry.used, entry.end = spend, tokens, "settled"
         used, held, _ = self.figures(entry.day)
         assert (LIMITS[0] in done.exceeded) == (used + held > BUDGET)
@@ -182,7 +203,7 @@ class Reservations(RuleBasedStateMachine):
     @rule(turn=turns, spend=amounts)
     def settle_again(self, turn: int, spend: int) -> None:
         place = self.pick(turn, "settled")
-        again = self.engine.settle(self.organization, self.name(place), spend, 0, *self.now)
+        again = self.engine.settle(self.organization, self.name(place), spend, 0, None, *self.now)
         assert not again.first
         assert again.spend_nanos == self.entries[place].spent
 
@@ -198,7 +219,7 @@ class Reservations(RuleBasedStateMachine):
     def end_otherwise(self, turn: int) -> None:
         place = self.pick(turn, "settled", "released")
         name, settled = self.name(place), self.entries[place].end == "settled"
-        amounts = () if settled else (1, 1)
+        amounts = () if settled else (1, 1, None)
         end = self.engine.release if settled else self.engine.settle
         with pytest.raises(EngineError) as failure:
             end(self.organization, name, *amounts, *self.now)
