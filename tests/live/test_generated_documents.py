@@ -30,7 +30,7 @@ from tests.stack import Stack
 
 # Written into everything of the other organization that has a text, and into no request.
 MARK = "unseen"
-EXAMPLES = {"Query.organization": 150, "Query.node": 60}
+EXAMPLES = {"Query.organization": 400, "Query.node": 60}
 EXAMPLES_ELSE = 15
 
 AMOUNTS = ["0", "1", "0.000000001", "12.34", "9223372036.854775807", "-1", "1e9", "NaN", ""]
