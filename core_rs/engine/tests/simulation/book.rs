@@ -179,6 +179,12 @@ impl Book {
             .unwrap()
     }
 
+    /// Tell whether a counter knows the period of an instant: one made later never did.
+    pub(crate) fn knows(&self, limit: &Limit, target: Target, then: Now) -> bool {
+        let (_, born) = self.birth(limit, target);
+        limit.window.period(born.wall_ns) <= limit.window.period(then.wall_ns)
+    }
+
     /// Add up what counts for a limit, in the period of an instant, as it is now.
     pub(crate) fn measure(
         &self,

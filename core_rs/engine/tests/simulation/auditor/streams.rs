@@ -71,6 +71,9 @@ impl Auditor {
             let Some(at) = limit.resource.amount().filter(|_| limit.follows_streams()) else {
                 return false;
             };
+            if !self.book.knows(limit, *target, entry.admitted) {
+                return false;
+            }
             let more = (firm[at] - entry.firm[at]).max(0);
             let measure = self.book.measure(limit, *target, entry.admitted, self.now);
             more > 0 && (limit.cap == 0 || measure.firm_sum(limit).saturating_add(more) > limit.cap)
